@@ -1,0 +1,3 @@
+module alfred/healthcheck
+
+go 1.26
