@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"hash"
 	"strconv"
 	"strings"
@@ -66,7 +65,7 @@ func (s *SCRAM) First() string { return s.gs2Header + s.firstBare() }
 func (s *SCRAM) firstBare() string { return "n=" + s.user + ",r=" + s.nonce }
 
 // Final takes the server-first-message and returns the client-final-message. It computes for as long as the
-// iteration count in it demands, or until ctx is done: then the error wraps ctx's.
+// iteration count in it demands, or until ctx is done: then the error is an *IterationsError.
 func (s *SCRAM) Final(ctx context.Context, serverFirst string) (string, error) {
 	if s.serverSignature != nil {
 		return "", &ProtocolError{"SCRAM: a second server-first-message"}
@@ -77,7 +76,7 @@ func (s *SCRAM) Final(ctx context.Context, serverFirst string) (string, error) {
 	}
 	salted, err := saltedPassword(ctx, s.password, salt, iterations)
 	if err != nil {
-		return "", fmt.Errorf("SCRAM: %d iterations asked: %w", iterations, err)
+		return "", &IterationsError{Iterations: iterations, Err: err}
 	}
 	binding := base64.StdEncoding.EncodeToString(append([]byte(s.gs2Header), s.binding...))
 	withoutProof := "c=" + binding + ",r=" + nonce
@@ -152,6 +151,18 @@ type SCRAMError struct {
 }
 
 func (e *SCRAMError) Error() string { return "SCRAM: the server says " + e.Reason }
+
+// An IterationsError says that the key derivation was interrupted.
+type IterationsError struct {
+	Iterations int   // what the server asked for
+	Err        error // the context's
+}
+
+func (e *IterationsError) Error() string {
+	return "SCRAM key derivation of " + strconv.Itoa(e.Iterations) + " iterations"
+}
+
+func (e *IterationsError) Unwrap() error { return e.Err }
 
 // scramAttributes splits a message into the values of the attributes want, in that order. Optional extensions
 // behind them are ignored, as RFC 5802 section 5.1 has it; a mandatory one ("m=") is an error.
