@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strconv"
 	"strings"
@@ -43,28 +44,36 @@ func NewRedis(rw io.ReadWriter) *Redis { return &Redis{rw: rw} }
 // reading fails. Errors are *RedisError, *ProtocolError, *ForeignError or the connection's own.
 func (c *Redis) Do(args ...string) (string, error) {
 	if c.r < c.w {
-		return "", &ProtocolError{"the server sent more than was asked"}
+		return "", errUnasked
 	}
 	_, werr := c.rw.Write(appendCommand(nil, args))
 	// A server that refuses a client (too many, protected mode) says so and closes: the write fails, the words
 	// are still there to read.
 	line, err := c.readLine()
 	if err != nil {
-		if werr != nil {
+		var foreign *ForeignError
+		if werr != nil && !errors.As(err, &foreign) {
 			return "", werr
 		}
 		return "", err
 	}
 	c.greeted = true
 	kind, text := line[0], string(line[1:])
-	switch kind {
-	case '+':
-		return text, nil
-	case '-':
+	switch {
+	case kind == '-':
 		return "", &RedisError{Line: text}
+	case werr != nil: // what came answers nothing
+		return "", werr
+	case kind == '+' && c.r < c.w:
+		return "", errUnasked
+	case kind == '+':
+		return text, nil
 	}
 	return "", &ProtocolError{"unexpected reply of type " + strconv.QuoteToASCII(string(rune(kind))) + ", want a simple string"}
 }
+
+// errUnasked says that there is something behind the one reply that a command has.
+var errUnasked = &ProtocolError{"the server sent more than was asked"}
 
 // appendCommand appends args as an array of bulk strings, the form in which clients send commands.
 func appendCommand(dst []byte, args []string) []byte {
