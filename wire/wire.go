@@ -73,13 +73,15 @@ const greetingSize = 8
 
 // recognise names the protocol whose server would open with b, or returns "".
 func recognise(b []byte) string {
+	// MySQL's first packet: length in 3 bytes, sequence 0, then version 10, or 0xff and a code below 0x2000, low byte
+	// first. It goes before the table, as the length may look like PostgreSQL's letter.
+	if len(b) > 6 && b[2] == 0 && b[3] == 0 && (b[4] == 0x0a || b[4] == 0xff && b[6] < 0x20) {
+		return "MySQL"
+	}
 	for _, g := range greetings {
 		if bytes.HasPrefix(b, []byte(g.prefix)) {
 			return g.protocol
 		}
-	}
-	if len(b) > 4 && b[3] == 0 && b[4] == 0x0a { // MySQL's HandshakeV10: length in 3 bytes, sequence 0, version 10
-		return "MySQL"
 	}
 	return ""
 }
