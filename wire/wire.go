@@ -75,7 +75,7 @@ const greetingSize = 8
 func recognise(b []byte) string {
 	// MySQL's first packet: length in 3 bytes, sequence 0, then version 10, or 0xff and a code below 0x2000, low byte
 	// first. It goes before the table, as the length may look like PostgreSQL's letter.
-	if len(b) > 6 && b[2] == 0 && b[3] == 0 && (b[4] == 0x0a || b[4] == 0xff && b[6] < 0x20) {
+	if len(b) > 4 && b[2] == 0 && b[3] == 0 && (b[4] == 0x0a || b[4] == 0xff && len(b) > 6 && b[6] < 0x20) {
 		return "MySQL"
 	}
 	for _, g := range greetings {
