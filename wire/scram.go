@@ -109,7 +109,7 @@ func (s *SCRAM) parseServerFirst(message string) (nonce string, salt []byte, ite
 			return broken("the server's nonce is not printable")
 		}
 	}
-	salt, err = base64.StdEncoding.Strict().DecodeString(attrs[1])
+	salt, err = decodeBase64(attrs[1])
 	if err != nil || len(salt) == 0 {
 		return broken("the salt is not base64")
 	}
@@ -127,6 +127,9 @@ func (s *SCRAM) Verify(serverFinal string) error {
 	if s.serverSignature == nil {
 		return &ProtocolError{"SCRAM: the server finished before the client's proof"}
 	}
+	if s.verified {
+		return &ProtocolError{"SCRAM: a second server-final-message"}
+	}
 	if strings.HasPrefix(serverFinal, "e=") {
 		return &SCRAMError{Reason: serverFinal[2:]}
 	}
@@ -134,7 +137,7 @@ func (s *SCRAM) Verify(serverFinal string) error {
 	if err != nil {
 		return err
 	}
-	signature, err := base64.StdEncoding.Strict().DecodeString(attrs[0])
+	signature, err := decodeBase64(attrs[0])
 	if err != nil || len(signature) != sha256.Size {
 		return &ProtocolError{"SCRAM: the server's signature is not 32 bytes in base64"}
 	}
@@ -186,6 +189,14 @@ func scramAttributes(message string, want ...string) ([]string, error) {
 		return nil, &ProtocolError{"SCRAM: attribute " + want[len(values)] + " is missing"}
 	}
 	return values, nil
+}
+
+// decodeBase64 is as strict as section 7's grammar: encoding/base64 skips CR and LF wherever they are.
+func decodeBase64(s string) ([]byte, error) {
+	if i := strings.IndexAny(s, "\r\n"); i >= 0 {
+		return nil, base64.CorruptInputError(i)
+	}
+	return base64.StdEncoding.Strict().DecodeString(s)
 }
 
 // saltedPassword is Hi() of RFC 5802 section 2.2, which is PBKDF2 with one block. crypto/pbkdf2 does the same
