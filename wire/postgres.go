@@ -124,6 +124,9 @@ func NewPG(r io.Reader, w io.Writer) *PG {
 	return &PG{r: bufio.NewReaderSize(r, 2048), w: w, Params: make(map[string]string)}
 }
 
+// Greeted reports whether a whole message has come, so that the peer is known to be PostgreSQL or a pooler before it.
+func (p *PG) Greeted() bool { return p.greeted }
+
 // Login says who logs in and what is acceptable on the way.
 type Login struct {
 	User, Database string

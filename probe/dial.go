@@ -1,0 +1,323 @@
+package probe
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"alfred/healthcheck/wire"
+)
+
+// attemptDelay is how long one address may be silent before the next is tried beside it: the "Connection Attempt
+// Delay" of RFC 8305 section 5. Under a short deadline it is less, so that every address is tried.
+const attemptDelay = 250 * time.Millisecond
+
+// maxAddresses bounds how many addresses of one name are tried.
+const maxAddresses = 16
+
+// dial connects to address and binds the connection to ctx: its deadline is set once, here, and when ctx is
+// done the connection is closed, whatever is under way on it. For tcp every address of the name is tried.
+func dial(ctx context.Context, r *run, network, address string) (net.Conn, error) {
+	conn, err := connect(ctx, r, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		conn.SetDeadline(deadline)
+	}
+	return &boundConn{Conn: conn, stop: context.AfterFunc(ctx, func() { conn.Close() })}, nil
+}
+
+// A boundConn is a connection that is closed when its context is done.
+type boundConn struct {
+	net.Conn
+	stop func() bool
+}
+
+func (c *boundConn) Close() error {
+	c.stop()
+	return c.Conn.Close()
+}
+
+func connect(ctx context.Context, r *run, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	d.KeepAlive = -1 // no connection of a probe lives long enough to want one
+	if network == "unix" {
+		r.enter(PhaseConnect)
+		return d.DialContext(ctx, network, address)
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := resolve(ctx, r, host)
+	if err != nil {
+		return nil, err
+	}
+	r.enter(PhaseConnect)
+	if len(addrs) == 1 {
+		return d.DialContext(ctx, network, net.JoinHostPort(addrs[0], port))
+	}
+	delay := attemptDelay
+	if deadline, ok := ctx.Deadline(); ok {
+		delay = min(delay, time.Until(deadline)/time.Duration(len(addrs)+1))
+	}
+	return race(ctx, len(addrs), delay, func(ctx context.Context, i int) (net.Conn, error) {
+		return d.DialContext(ctx, network, net.JoinHostPort(addrs[i], port))
+	})
+}
+
+// resolve returns the addresses of a host, those of the two families in turn. For localhost both loopback addresses
+// are among them, whatever the resolver says (RFC 6761 section 6.3).
+func resolve(ctx context.Context, r *run, host string) ([]string, error) {
+	plain, _, _ := strings.Cut(host, "%")
+	if _, err := netip.ParseAddr(plain); err == nil {
+		return []string{host}, nil
+	}
+	r.enter(PhaseResolve)
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
+		addrs = append(addrs, netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback())
+	} else if err != nil {
+		return nil, err
+	}
+	var families [2][]string // the first address's family, the other one
+	for _, a := range addrs {
+		a = a.Unmap()
+		i := 0
+		if a.Is4() != addrs[0].Unmap().Is4() {
+			i = 1
+		}
+		if s := a.String(); !slices.Contains(families[i], s) {
+			families[i] = append(families[i], s)
+		}
+	}
+	var list []string
+	for i := range addrs {
+		for _, f := range families {
+			if i < len(f) && len(list) < maxAddresses {
+				list = append(list, f[i])
+			}
+		}
+	}
+	return list, nil
+}
+
+// race starts n attempts one after the other, the next when the last has failed or has been silent for delay, and
+// returns the first connection. The others are closed. Its error is that of the attempt that says most.
+func race(ctx context.Context, n int, delay time.Duration, attempt func(context.Context, int) (net.Conn, error)) (net.Conn, error) {
+	type outcome struct {
+		i    int
+		conn net.Conn
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	outcomes := make(chan outcome, n) // so that no attempt waits for a reader: each ends with ctx
+	errs := make([]error, n)
+	started, pending := 0, 0
+	start := func() {
+		i := started
+		started++
+		pending++
+		go func() {
+			conn, err := attempt(ctx, i)
+			outcomes <- outcome{i, conn, err}
+		}()
+	}
+	start()
+	for {
+		var next <-chan time.Time
+		if started < n {
+			next = time.After(delay)
+		}
+		select {
+		case <-next:
+			start()
+		case o := <-outcomes:
+			pending--
+			if o.err == nil {
+				cancel()
+				for range pending { // a cancelled attempt ends at once
+					if late := <-outcomes; late.conn != nil {
+						late.conn.Close()
+					}
+				}
+				return o.conn, nil
+			}
+			errs[o.i] = o.err
+			if started < n {
+				start()
+			} else if pending == 0 {
+				return nil, slices.MinFunc(errs, func(a, b error) int { return cmp.Compare(weight(a), weight(b)) })
+			}
+		}
+	}
+}
+
+// weight orders the errors of several addresses: an answer first, then silence, last what this machine lacks the
+// address family for.
+func weight(err error) int {
+	switch {
+	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EAFNOSUPPORT):
+		return 2
+	case isTimeout(err):
+		return 1
+	}
+	return 0
+}
+
+// TLSOptions are the --tls-* options, for https, rediss and postgres alike.
+type TLSOptions struct {
+	CA, Cert, Key string // files in PEM
+	ServerName    string // for SNI and for verification; default the host of the URL
+	Insecure      bool   // verify nothing
+}
+
+// A tlsSetup is TLSOptions with the files read.
+type tlsSetup struct {
+	roots        *x509.CertPool // nil: the system's
+	certificates []tls.Certificate
+	serverName   string
+	insecure     bool
+}
+
+// load reads the files, named by what they are called where they were given.
+func (o TLSOptions) load(caName, certName, keyName string) (tlsSetup, error) {
+	s := tlsSetup{serverName: o.ServerName, insecure: o.Insecure}
+	if o.CA != "" {
+		pem, err := os.ReadFile(o.CA)
+		if err != nil {
+			return s, usage("check the path, and that the user of this container may read it", "%s: %v", caName, reason(err))
+		}
+		s.roots = x509.NewCertPool()
+		if !s.roots.AppendCertsFromPEM(pem) {
+			return s, usage("it must hold one or more certificates in PEM", "%s: no certificate in the file", caName)
+		}
+	}
+	if (o.Cert == "") != (o.Key == "") {
+		return s, usage("give both, or a file that holds both twice", "%s and %s: one without the other", certName, keyName)
+	}
+	if o.Cert != "" {
+		cert, err := tls.LoadX509KeyPair(o.Cert, o.Key)
+		if err != nil {
+			return s, usage("both must be in PEM, readable, and belong together", "%s, %s: %s", certName, keyName, strings.TrimPrefix(reason(err).Error(), "tls: "))
+		}
+		s.certificates = []tls.Certificate{cert}
+	}
+	return s, nil
+}
+
+// config is the client's configuration for a connection to host.
+func (s tlsSetup) config(host string) *tls.Config {
+	return &tls.Config{
+		RootCAs:            s.roots,
+		Certificates:       s.certificates,
+		ServerName:         cmp.Or(s.serverName, host),
+		InsecureSkipVerify: s.insecure,
+		MinVersion:         tls.VersionTLS12,
+	}
+}
+
+// handshake puts TLS on conn, which carries the deadline, and notes when the certificates end.
+func handshake(r *run, conn net.Conn, config *tls.Config) (*tls.Conn, error) {
+	r.enter(PhaseTLS)
+	t := tls.Client(conn, config)
+	if err := t.Handshake(); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	for _, cert := range t.ConnectionState().PeerCertificates {
+		if r.CertExpiry.IsZero() || cert.NotAfter.Before(r.CertExpiry) {
+			r.CertExpiry = cert.NotAfter
+		}
+	}
+	return t, nil
+}
+
+// remoteAlert is the Op of the net.OpError with which crypto/tls reports an alert from the peer.
+const remoteAlert = "remote error"
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout()
+}
+
+// phaseOf is the phase to which an error belongs: its own where it says so, else the one that was under way.
+func phaseOf(err error, under Phase) Phase {
+	var dns *net.DNSError
+	var op *net.OpError
+	var phased *phaseError
+	switch {
+	case errors.As(err, &phased):
+		return phased.phase
+	case errors.As(err, &dns):
+		return PhaseResolve
+	case errors.As(err, &op) && op.Op == remoteAlert: // with TLS 1.3 a refused client hears of it only when it reads
+		return PhaseTLS
+	}
+	return under
+}
+
+// A phaseError is an error of a phase other than the one under way.
+type phaseError struct {
+	phase Phase
+	err   error
+}
+
+func (e *phaseError) Error() string { return e.err.Error() }
+func (e *phaseError) Unwrap() error { return e.err }
+
+// describe puts an error into words for people, without what the line says anyway. allowed is how long the check
+// had.
+func describe(err error, allowed time.Duration) (message string, timedOut bool) {
+	var (
+		dns        *net.DNSError
+		op         *net.OpError
+		pgErr      *wire.PGError
+		certErr    *tls.CertificateVerificationError
+		record     tls.RecordHeaderError
+		hosts      *hostsError
+		iterations *wire.IterationsError
+		errno      syscall.Errno
+	)
+	switch {
+	case errors.As(err, &hosts):
+		return hosts.text, hosts.timeout
+	case errors.As(err, &iterations):
+		return "timeout after " + allowed.Round(time.Millisecond).String() + ", in the " + iterations.Error(), true
+	case errors.Is(err, syscall.ETIMEDOUT):
+		return syscall.ETIMEDOUT.Error(), true
+	case isTimeout(err), errors.Is(err, net.ErrClosed): // closed by nobody but its deadline
+		return "timeout after " + allowed.Round(time.Millisecond).String(), true
+	case errors.As(err, &dns):
+		return dns.Err, false
+	case errors.As(err, &pgErr):
+		return pgErr.Error(), false
+	case errors.As(err, &certErr):
+		return strings.TrimPrefix(certErr.Err.Error(), "x509: "), false
+	case errors.As(err, &record):
+		return "the server does not speak TLS", false
+	case errors.As(err, &op) && op.Op == remoteAlert:
+		return "the server refuses: " + strings.TrimPrefix(op.Err.Error(), "tls: "), false
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "the server closed the connection in the middle of its answer", false
+	case errors.Is(err, io.EOF):
+		return "the server closed the connection", false
+	case errors.As(err, &errno):
+		return errno.Error(), false
+	case errors.As(err, &op):
+		return strings.TrimPrefix(op.Err.Error(), "tls: "), false
+	}
+	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "tls: "), "x509: "), false
+}

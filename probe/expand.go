@@ -1,0 +1,195 @@
+package probe
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+)
+
+// maxSecretFile is the largest file that ${file:…} reads, in bytes. Docker's and Kubernetes' secrets end at 500 KiB and
+// 1 MiB; passwords and tokens do well below.
+const maxSecretFile = 64 << 10
+
+// An expanded value is a check's value after ${VAR} and ${file:…} were replaced.
+type expanded struct {
+	text    string
+	secrets []string // what was inserted where secrets stand
+}
+
+// reference is ${VAR} or ${file:/path}.
+var reference = regexp.MustCompile(`\$\{([^}]*)\}`)
+
+var (
+	varRE  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	hostRE = regexp.MustCompile(`^[A-Za-z0-9._:,\[\]-]*$`)
+)
+
+// expand replaces the references in the value of a check. Which characters delimit the parts of a URL is decided before
+// anything is inserted, so that nothing inserted can move them:
+//
+//   - inside user-info and query values it is taken literally, whatever it holds;
+//   - inside a path too, where "/" keeps its meaning;
+//   - elsewhere (scheme, host, port) it may hold only what a host and port hold;
+//   - a value that is one reference and nothing else is replaced as a whole, and then read like one on the command line.
+func (env *environment) expand(kind, value string) (expanded, error) {
+	refs := reference.FindAllStringSubmatchIndex(value, -1)
+	if refs == nil {
+		if strings.Contains(value, "${") {
+			return expanded{}, usage("write ${VAR} or ${file:/path}", "a ${ without its }")
+		}
+		return expanded{text: value}, nil
+	}
+	if len(refs) == 1 && refs[0][0] == 0 && refs[0][1] == len(value) {
+		text, err := env.resolve(value[refs[0][2]:refs[0][3]])
+		return expanded{text: text}, err
+	}
+	// The same length with nothing in the references that could be taken for a delimiter.
+	blank := reference.ReplaceAllStringFunc(value, func(ref string) string { return strings.Repeat("x", len(ref)) })
+	userinfo, path, query := splitURL(kind, blank)
+	var b strings.Builder
+	var secrets []string
+	end := 0
+	for _, ref := range refs {
+		name := value[ref[2]:ref[3]]
+		text, err := env.resolve(name)
+		if err != nil {
+			return expanded{}, err
+		}
+		b.WriteString(value[end:ref[0]])
+		end = ref[1]
+		switch at := ref[0]; {
+		case at < userinfo[1] && at >= userinfo[0], at >= query:
+			secrets = append(secrets, text)
+			b.WriteString(percent(text, ""))
+		case at >= path:
+			secrets = append(secrets, text)
+			b.WriteString(percent(text, "/"))
+		case !hostRE.MatchString(text):
+			return expanded{}, usage("a host or a port goes there; a whole URL can be inserted only as the whole value", "${%s}: it holds a character that no host or port has", name)
+		default:
+			b.WriteString(text)
+		}
+	}
+	b.WriteString(value[end:])
+	return expanded{text: b.String(), secrets: secrets}, nil
+}
+
+// splitURL finds where in a URL user-info stands, and where its path and its query begin. For postgres that is by libpq's
+// rules, where # and ? may stand in a password; otherwise by RFC 3986's.
+func splitURL(kind, s string) (userinfo [2]int, path, query int) {
+	path, query = len(s), len(s)
+	start := strings.Index(s, "://")
+	if start < 0 {
+		return
+	}
+	start += len("://")
+	rest := s[start:]
+	authority := strings.IndexAny(rest, "/?#")
+	if kind == "postgres" {
+		at := strings.IndexAny(rest, "@/")
+		authority = max(at, 0)
+		if at >= 0 && rest[at] == '@' {
+			userinfo = [2]int{start, start + at}
+			authority = at + 1
+		}
+		if i := strings.IndexAny(rest[authority:], "/?"); i >= 0 {
+			authority += i
+		} else {
+			authority = len(rest)
+		}
+	} else {
+		if authority < 0 {
+			authority = len(rest)
+		}
+		if at := strings.LastIndexByte(rest[:authority], '@'); at >= 0 {
+			userinfo = [2]int{start, start + at}
+		}
+	}
+	path = start + authority
+	if i := strings.IndexByte(s[path:], '?'); i >= 0 {
+		query = path + i
+	}
+	return
+}
+
+// percent encodes all of s but unreserved characters (RFC 3986 section 2.3) and those in keep.
+func percent(s, keep string) string {
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-._~"+keep, c) >= 0:
+			b.WriteByte(c)
+		default:
+			b.WriteString(string([]byte{'%', hex[c>>4], hex[c&15]}))
+		}
+	}
+	return b.String()
+}
+
+// resolve returns what a reference stands for: an environment variable, or a file's content without its last line end.
+func (env *environment) resolve(name string) (string, error) {
+	path, isFile := strings.CutPrefix(name, "file:")
+	if !isFile {
+		if !varRE.MatchString(name) {
+			return "", usage("write ${VAR} or ${file:/path}", "a ${…} that holds no variable's name")
+		}
+		text, ok := env.lookup(name)
+		if !ok {
+			return "", usage("set it where healthcheck runs, or use ${file:/path}", "${%s}: the variable is not set", name)
+		}
+		return text, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", unreadable(name, err)
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+	if err != nil {
+		return "", unreadable(name, err)
+	}
+	if len(content) > maxSecretFile {
+		return "", usage("name the file that holds the secret alone", "${%s}: larger than %d KiB", name, maxSecretFile>>10)
+	}
+	text := strings.TrimSuffix(string(content), "\n")
+	return strings.TrimSuffix(text, "\r"), nil
+}
+
+func unreadable(name string, err error) error {
+	return usage("check that the file is mounted and that the user of this container may read it", "${%s}: %v", escape(name), reason(err))
+}
+
+// reason is an error of the os package without the path, which the caller has named.
+func reason(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// maskQuery is a query with every value masked, as in a target that is shown.
+func maskQuery(raw string) string {
+	if raw == "" {
+		return ""
+	}
+	var pairs []string
+	for pair := range strings.SplitSeq(raw, "&") {
+		name, _, ok := strings.Cut(pair, "=")
+		if plain, err := url.QueryUnescape(name); err != nil || !ok || plain != name {
+			name, ok = "", true // not of the form name=value: all of it may be a secret
+		}
+		if name == "" {
+			pairs = append(pairs, mask)
+		} else {
+			pairs = append(pairs, name+"="+mask)
+		}
+	}
+	return "?" + strings.Join(pairs, "&")
+}

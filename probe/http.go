@@ -1,0 +1,405 @@
+package probe
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	// maxBody is how much of a body is read, in bytes.
+	maxBody = 64 << 10
+	// maxHeader is how much of an answer's header is read, in bytes.
+	maxHeader = 64 << 10
+	// maxRedirects is how many redirects are followed, as Kubernetes' probes do.
+	maxRedirects = 10
+	// maxDependencies is how many entries of a health document are reported.
+	maxDependencies = 64
+)
+
+var (
+	errRedirects = fmt.Errorf("more than %d redirects", maxRedirects)
+	errNotHTTP   = errors.New("the answer is not HTTP")
+)
+
+// An httpSetup is the --http-* options, checked.
+type httpSetup struct {
+	method  string
+	header  http.Header
+	host    string // the Host header, where one is given
+	secrets []string
+	status  []statusRange // nil: 2xx
+	body    *regexp.Regexp
+}
+
+type statusRange struct{ from, to int }
+
+var methodRE = regexp.MustCompile(`^[A-Za-z!#$%&'*+.^_|~0-9-]+$`) // token, RFC 9110 section 5.6.2
+
+// prepareHTTP checks the --http-* options. Whole headers may be secrets: no error shows one.
+func (env *environment) prepareHTTP(o Options) (h httpSetup, err error) {
+	h = httpSetup{method: cmp.Or(o.HTTPMethod, http.MethodGet), header: http.Header{}}
+	if !methodRE.MatchString(h.method) {
+		return h, usage("as in --http-method HEAD", "--http-method: not a method's name")
+	}
+	h.header.Set("User-Agent", o.UserAgent)
+	for _, line := range o.HTTPHeaders {
+		name, value, ok := strings.Cut(line, ":")
+		name = strings.TrimSpace(name)
+		if !ok || !methodRE.MatchString(name) {
+			return h, usage("as in --http-header 'Accept: application/json'", "--http-header: no name and colon in front")
+		}
+		var inserted []string
+		value, inserted, err = env.insert(strings.TrimSpace(value))
+		if err != nil {
+			return h, within("--http-header "+name, err)
+		}
+		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+			return h, usage("a header is one line of text", "--http-header %s: a control character in the value", name)
+		}
+		h.secrets = append(h.secrets, inserted...)
+		if secretName(name) {
+			h.secrets = append(h.secrets, value)
+			h.secrets = append(h.secrets, strings.Fields(value)[min(1, len(strings.Fields(value))):]...) // behind "Bearer"
+		}
+		if strings.EqualFold(name, "Host") {
+			h.host = value
+			continue
+		}
+		if textproto.CanonicalMIMEHeaderKey(name) == "User-Agent" {
+			h.header.Del(name)
+		}
+		h.header.Add(name, value)
+	}
+	if h.status, err = parseStatusRanges(o.HTTPStatus); err != nil {
+		return h, err
+	}
+	if o.HTTPBody != "" {
+		if h.body, err = regexp.Compile(o.HTTPBody); err != nil {
+			return h, usage("see https://golang.org/s/re2syntax", "--http-body: not a regular expression")
+		}
+	}
+	return h, nil
+}
+
+// secretName reports whether a header or query parameter of this name usually holds a secret.
+func secretName(name string) bool {
+	name = strings.ToLower(name)
+	return slices.ContainsFunc([]string{"auth", "cookie", "token", "key", "secret", "passw", "credential", "signature"},
+		func(part string) bool { return strings.Contains(name, part) })
+}
+
+// parseStatusRanges reads "200-299,401".
+func parseStatusRanges(s string) (list []statusRange, err error) {
+	if s == "" {
+		return nil, nil
+	}
+	for part := range strings.SplitSeq(s, ",") {
+		from, to, isRange := strings.Cut(strings.TrimSpace(part), "-")
+		if !isRange {
+			to = from
+		}
+		a, err1 := strconv.Atoi(from)
+		b, err2 := strconv.Atoi(to)
+		if err1 != nil || err2 != nil || a < 100 || b > 999 || a > b {
+			return nil, usage("as in --http-status 200-299,401", "--http-status: not a list of statuses and ranges")
+		}
+		list = append(list, statusRange{a, b})
+	}
+	return list, nil
+}
+
+func (h *httpSetup) accepts(status int) bool {
+	if h.status == nil {
+		return status >= 200 && status <= 299
+	}
+	return slices.ContainsFunc(h.status, func(r statusRange) bool { return r.from <= status && status <= r.to })
+}
+
+// parseHTTP reads the value of --http: http, https, or http+unix with the socket's path percent-encoded as host.
+func parseHTTP(env *environment, c *Check, x expanded) error {
+	scheme, rest, ok := strings.Cut(x.text, "://")
+	if !ok {
+		return usage(meant("http://", x.text, "--http http://localhost:8080/health"), "a URL begins with http:// or https://")
+	}
+	scheme = strings.ToLower(scheme)
+	socket := ""
+	switch scheme {
+	case "http", "https":
+	case "http+unix":
+		end := strings.IndexAny(rest, "/?#")
+		if end < 0 {
+			end = len(rest)
+		}
+		authority := rest[:end]
+		at := strings.LastIndexByte(authority, '@') + 1
+		path, err := url.PathUnescape(authority[at:])
+		if err != nil || !strings.HasPrefix(path, "/") {
+			return usage("as in http+unix://%2Frun%2Fapp.sock/health", "the socket's path must stand percent-encoded where a host would")
+		}
+		socket = path
+		rest = authority[:at] + "localhost" + rest[end:]
+	default:
+		return wrongScheme("http", scheme, "http://, https:// or http+unix://")
+	}
+	u, err := url.Parse(strings.TrimSuffix(scheme, "+unix") + "://" + rest)
+	if err != nil { // never shown: it holds the URL
+		return usage("percent-encode what is special in user name and password, or insert them with ${VAR}", "the URL is not valid")
+	}
+	if u.Hostname() == "" {
+		return usage("as in http://localhost:8080/health", "the URL has no host")
+	}
+	if err := checkPort(u.Port(), u.Port() != "" || strings.HasSuffix(u.Host, ":")); err != nil {
+		return err
+	}
+	u.Fragment = ""
+	shown := &url.URL{Scheme: scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
+	c.Target = shown.String()
+	if socket != "" {
+		c.Target = "http+unix://" + percent(socket, "") + u.EscapedPath()
+	}
+	c.Target += maskQuery(u.RawQuery)
+
+	c.redact.add(env.http.secrets...)
+	if u.User != nil {
+		password, _ := u.User.Password()
+		c.redact.add(u.User.Username(), password, u.User.Username()+":"+password)
+	}
+	for name, values := range u.Query() {
+		if secretName(name) {
+			c.redact.add(values...)
+		}
+	}
+	for _, s := range x.secrets { // inserted in the path
+		c.Target = strings.ReplaceAll(c.Target, percent(s, "/"), mask)
+	}
+	c.probe = func(ctx context.Context, r *run) error { return probeHTTP(ctx, r, env, u, socket) }
+	return nil
+}
+
+// probeHTTP sends one request and judges the answer.
+func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, socket string) error {
+	setup := &env.http
+	dialPlain := func(_ context.Context, network, address string) (net.Conn, error) {
+		// net/http's own context outlives the request's; a dial must not.
+		if socket != "" && address == "localhost:80" {
+			network, address = "unix", socket
+		}
+		conn, err := dial(ctx, r, network, address)
+		if err == nil {
+			r.enter(PhaseReply)
+		}
+		return conn, err
+	}
+	transport := &http.Transport{
+		Proxy:                  nil, // a probe goes where it says
+		DisableCompression:     true,
+		DisableKeepAlives:      true,
+		MaxResponseHeaderBytes: maxHeader,
+		ReadBufferSize:         4096,
+		DialContext:            dialPlain,
+		DialTLSContext: func(_ context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, r, network, address)
+			if err != nil {
+				return nil, err
+			}
+			host, _, _ := net.SplitHostPort(address)
+			t, err := handshake(r, conn, env.tls.config(host))
+			if err != nil {
+				return nil, err
+			}
+			r.enter(PhaseReply)
+			return t, nil
+		},
+	}
+	client := &http.Client{Transport: transport, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+		if setup.status != nil && setup.accepts(req.Response.StatusCode) {
+			return http.ErrUseLastResponse
+		}
+		if len(via) > maxRedirects {
+			return errRedirects
+		}
+		first := via[0].URL
+		if req.URL.Host != first.Host || req.URL.Scheme != first.Scheme && req.URL.Scheme != "https" {
+			req.Header = http.Header{"User-Agent": req.Header["User-Agent"]} // secrets are for the host they were given for
+			req.URL.User = nil
+			req.Host = ""
+		}
+		req.Header.Del("Referer") // it would carry the query
+		return nil
+	}}
+	req := (&http.Request{Method: setup.method, URL: target, Header: setup.header.Clone(), Host: setup.host}).WithContext(ctx)
+	resp, err := client.Do(req)
+	if err != nil {
+		return httpError(err)
+	}
+	defer resp.Body.Close()
+	r.enter(PhaseReply)
+	r.HTTPStatus = resp.StatusCode
+	seen := strings.TrimSpace(resp.Status)
+	if seen == strconv.Itoa(resp.StatusCode) {
+		seen = strings.TrimSpace(seen + " " + http.StatusText(resp.StatusCode))
+	}
+	body, err := readBody(resp, setup.body != nil)
+	if err != nil {
+		return fmt.Errorf("%s, then %w", seen, err)
+	}
+	health, ok := readHealth(body)
+	r.Dependencies = health.dependencies
+	if health.status != "" {
+		seen += `, status "` + health.status + `"`
+	}
+	for _, d := range health.dependencies {
+		seen += ", " + d.Name + " " + string(d.Status)
+	}
+	switch {
+	case !setup.accepts(resp.StatusCode):
+		return errors.New(seen)
+	case setup.body != nil && !setup.body.Match(body):
+		return errors.New(seen + ", body does not match --http-body")
+	case ok && statusOf(health.status) == Failed:
+		return errors.New(seen)
+	}
+	r.Status = statusOf(health.status)
+	r.Message = seen
+	return nil
+}
+
+// httpError takes out of net/http's errors what says where and repeats the URL.
+func httpError(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	text := err.Error()
+	if strings.Contains(text, "malformed HTTP") {
+		return errNotHTTP
+	}
+	if strings.Contains(text, "server response headers exceeded") {
+		return fmt.Errorf("the answer's header is longer than %d KiB", maxHeader>>10)
+	}
+	return err
+}
+
+// readBody reads what the verdict needs: all of it up to maxBody where a pattern must match or a JSON object begins, otherwise
+// nothing beyond the first bytes, and of a body that is no text nothing at all.
+func readBody(resp *http.Response, all bool) ([]byte, error) {
+	if resp.ContentLength == 0 || resp.Request.Method == http.MethodHead || !all && !maybeJSON(resp.Header.Get("Content-Type")) {
+		return nil, nil
+	}
+	body := make([]byte, 0, 512)
+	for len(body) < maxBody {
+		if len(body) == cap(body) {
+			body = slices.Grow(body, len(body))
+		}
+		n, err := resp.Body.Read(body[len(body):min(cap(body), maxBody)])
+		body = body[:len(body)+n]
+		if start := trimJSON(body); !all && len(start) > 0 && start[0] != '{' {
+			return nil, nil
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return body, nil
+}
+
+// maybeJSON reports whether a body of this type can hold a health document. Frameworks label one as text now and then, and
+// some not at all.
+func maybeJSON(contentType string) bool {
+	media, _, _ := strings.Cut(strings.ToLower(contentType), ";")
+	media = strings.TrimSpace(media)
+	return media == "" || strings.Contains(media, "json") || strings.HasPrefix(media, "text/") && media != "text/event-stream"
+}
+
+// trimJSON drops a byte order mark and JSON's white space from the front.
+func trimJSON(b []byte) []byte {
+	return bytes.TrimLeft(bytes.TrimPrefix(b, []byte("\ufeff")), " \t\r\n")
+}
+
+// A health document is what the body of an answer says.
+type health struct {
+	status       string // "" where there is none, or it is no string
+	dependencies []Dependency
+}
+
+// readHealth reads a JSON object as far as it goes: a document that is cut at maxBody, or breaks, counts up
+// to there. It reports whether the body is an object at all.
+func readHealth(body []byte) (h health, ok bool) {
+	body = trimJSON(body)
+	if len(body) == 0 || body[0] != '{' {
+		return h, false
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.Token() // the {
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			break
+		}
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			break
+		}
+		switch key {
+		case "status":
+			json.Unmarshal(value, &h.status)
+		case "services", "components": // the guide's and Spring's
+			h.dependencies = append(h.dependencies, readDependencies(value)...)
+			h.dependencies = h.dependencies[:min(len(h.dependencies), maxDependencies)]
+		}
+	}
+	return h, true
+}
+
+// readDependencies reads {"database": "ok", "cache": {"status": "UP"}} in the order in which it is written.
+func readDependencies(raw json.RawMessage) (list []Dependency) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil
+	}
+	for d.More() && len(list) < maxDependencies {
+		key, err := d.Token()
+		var value json.RawMessage
+		if err != nil || d.Decode(&value) != nil {
+			break
+		}
+		var status string
+		var object struct {
+			Status string `json:"status"`
+		}
+		if json.Unmarshal(value, &status) != nil && json.Unmarshal(value, &object) == nil {
+			status = object.Status
+		}
+		if name, ok := key.(string); ok && status != "" {
+			list = append(list, Dependency{Name: cut(name, maxName), Status: statusOf(status)})
+		}
+	}
+	return list
+}
+
+// statusOf reads the word of a health document. What is not known to be bad is good.
+func statusOf(word string) Status {
+	switch strings.ToLower(strings.TrimSpace(word)) {
+	case "error", "fail", "down", "unhealthy", "critical":
+		return Failed
+	case "degraded", "warn":
+		return Degraded
+	}
+	return OK
+}

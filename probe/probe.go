@@ -1,0 +1,302 @@
+// Package probe checks whether a service can do its work: an HTTP endpoint, a TCP port, a Redis or a PostgreSQL
+// server. A check is parsed once from the value of its option and can then run any number of times, each
+// under one deadline that covers everything from name look-up to the last byte, and leaves nothing behind.
+//
+// What is healthy, and in which words a failure is told, is section 2 of the project's contract. The protocols are
+// those of package wire, and HTTP/1.1 as net/http speaks it.
+//
+// Limits: a check holds at most 64 KiB of what a peer sends, and one connection per address tried. Texts from a peer are
+// cut, escaped to one printable line, and freed of every secret that the check knows, before they reach a Result.
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// A Status is the verdict on a check: OK, Degraded or Failed, in the words of the platform's /health.
+type Status string
+
+const (
+	OK       Status = "ok"
+	Degraded Status = "degraded" // healthy, and the service says that something is amiss
+	Failed   Status = "error"
+)
+
+// A Phase is the stage in which a check failed.
+type Phase string
+
+const (
+	PhaseResolve Phase = "resolve"
+	PhaseConnect Phase = "connect"
+	PhaseTLS     Phase = "tls"
+	PhaseAuth    Phase = "auth"
+	PhaseReply   Phase = "reply"
+)
+
+// A Dependency is what a service says of one thing that it needs.
+type Dependency struct {
+	Name   string
+	Status Status
+}
+
+// A Result is what one run of a check saw. Its texts are printable, of one line, and hold no secret.
+type Result struct {
+	Check    *Check
+	Status   Status
+	Phase    Phase  // where it failed; empty unless Status is Failed
+	Message  string // what was seen
+	TimedOut bool   // it failed because its deadline passed
+	Start    time.Time
+	Duration time.Duration
+
+	HTTPStatus   int       // of the final answer; 0 where there was none
+	CertExpiry   time.Time // the earliest end among the peer's certificates; zero without TLS
+	Dependencies []Dependency
+}
+
+// A Check is one target and how to judge it. It is safe for concurrent use.
+type Check struct {
+	Name   string
+	Type   string // one of Types
+	Target string // for people: without user-info that could be a secret, query values masked
+
+	timeout time.Duration
+	redact  redactor
+	probe   prober
+}
+
+// A prober does the work of one type of check. It tells r which phase it is in as it goes, fills in what it saw,
+// and returns an error unless the target is healthy. The context's deadline bounds it.
+type prober func(ctx context.Context, r *run) error
+
+// A run is a check under way. The phase may be set by goroutines of net/http.
+type run struct {
+	Result
+	phase atomic.Value // Phase
+}
+
+func (r *run) enter(p Phase) { r.phase.Store(p) }
+
+// Options are what the checks have in common. The zero value is usable but for Timeout.
+type Options struct {
+	Timeout time.Duration // of one whole check
+
+	HTTPMethod  string   // default GET
+	HTTPHeaders []string // "K: V"; ${VAR} and ${file:…} in V are replaced
+	HTTPStatus  string   // accepted: "200-299,401"; default 200-299
+	HTTPBody    string   // regular expression that the body must match
+
+	TLS TLSOptions
+
+	UserAgent string
+	LookupEnv func(string) (string, bool) // os.LookupEnv, for defaults and ${VAR}
+}
+
+// A Spec is a check as it is written on the command line.
+type Spec struct {
+	Type   string // one of Types
+	Value  string // [NAME=]value
+	Source string // where it was written, for errors: "--redis", "HEALTHCHECK_REDIS"
+}
+
+// Types are the types of check, in the order in which the environment is read.
+var Types = []string{"http", "tcp", "redis", "postgres"}
+
+// A UsageError says what is wrong with an option and what to write in its place. It never holds
+// a secret, nor anything of a value that could be one.
+type UsageError struct {
+	What string
+	Hint string
+}
+
+func (e *UsageError) Error() string { return e.What }
+
+func usage(hint, format string, args ...any) *UsageError {
+	return &UsageError{What: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// within puts where it is wrong in front of a UsageError; other errors stay.
+func within(where string, err error) error {
+	var u *UsageError
+	if errors.As(err, &u) {
+		return &UsageError{What: where + ": " + u.What, Hint: u.Hint}
+	}
+	return err
+}
+
+// maxName is the longest name of a check, in bytes, so that a line keeps room for what was seen.
+const maxName = 64
+
+var (
+	nameRE    = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_-]*)=`)
+	badNameRE = regexp.MustCompile(`^[^/:?#@$=]*=[a-z+]+://`) // meant as a name, and is none
+)
+
+// Parse makes checks of specs, in their order. It reads the files and variables that they name, and does not touch
+// the network. Its error is a *UsageError.
+func Parse(specs []Spec, o Options) ([]*Check, error) {
+	env, err := o.prepare()
+	if err != nil {
+		return nil, err
+	}
+	parsers := map[string]func(*environment, *Check, expanded) error{
+		"http": parseHTTP, "tcp": parseTCP, "redis": parseRedis, "postgres": parsePostgres,
+	}
+	var checks []*Check
+	unnamed := map[string]int{}
+	for _, spec := range specs {
+		c := &Check{Type: spec.Type, timeout: o.Timeout}
+		value := spec.Value
+		switch m := nameRE.FindStringSubmatch(value); {
+		case m != nil:
+			c.Name, value = m[1], value[len(m[0]):]
+		case badNameRE.MatchString(value):
+			return nil, usage("a name is a letter or _ and then letters, digits, _ and -, as in "+spec.Source+" main_db=…", "%s: the name before = is not valid", spec.Source)
+		default:
+			unnamed[c.Type]++
+			c.Name = c.Type
+			if n := unnamed[c.Type]; n > 1 {
+				c.Name = fmt.Sprintf("%s-%d", c.Type, n)
+			}
+		}
+		where := spec.Source + " " + c.Name
+		if len(c.Name) > maxName {
+			return nil, usage("choose a shorter one", "%s: the name before = is longer than %d characters", spec.Source, maxName)
+		}
+		if slices.ContainsFunc(checks, func(other *Check) bool { return other.Name == c.Name }) {
+			return nil, usage("give each check a name of its own, as in "+spec.Source+" NAME=…", "%s: two checks are named %s", spec.Source, c.Name)
+		}
+		x, err := env.expand(c.Type, value)
+		if err != nil {
+			return nil, within(where, err)
+		}
+		c.redact.add(x.secrets...)
+		if err := parsers[c.Type](env, c, x); err != nil {
+			return nil, within(where, err)
+		}
+		checks = append(checks, c)
+	}
+	return checks, nil
+}
+
+// Run runs the check once and blocks until it has a result, at its deadline or when ctx is done at the latest.
+func (c *Check) Run(ctx context.Context) Result {
+	r := &run{Result: Result{Check: c, Status: OK, Start: time.Now()}}
+	r.enter(PhaseConnect)
+	ctx, cancel := context.WithDeadline(ctx, r.Start.Add(c.timeout))
+	defer cancel()
+	err := c.probe(ctx, r)
+	result := r.Result
+	result.Duration = time.Since(r.Start)
+	if err != nil {
+		deadline, _ := ctx.Deadline()
+		result.Status = Failed
+		result.Phase = phaseOf(err, r.phase.Load().(Phase))
+		result.Message, result.TimedOut = describe(err, deadline.Sub(r.Start))
+	}
+	result.Message = c.redact.clean(result.Message)
+	result.Dependencies = nil
+	for _, d := range r.Dependencies {
+		d.Name = c.redact.clean(d.Name)
+		if !slices.ContainsFunc(result.Dependencies, func(o Dependency) bool { return o.Name == d.Name }) {
+			result.Dependencies = append(result.Dependencies, d)
+		}
+	}
+	return result
+}
+
+// RunAll runs all checks at once and returns their results in the same order.
+func RunAll(ctx context.Context, checks []*Check) []Result {
+	results := make([]Result, len(checks))
+	done := make(chan struct{})
+	for i, c := range checks {
+		go func() { // ends at the check's deadline
+			results[i] = c.Run(ctx)
+			done <- struct{}{}
+		}()
+	}
+	for range checks {
+		<-done
+	}
+	return results
+}
+
+// Verdict is the worst status among results; OK where there are none.
+func Verdict(results []Result) Status {
+	verdict := OK
+	for _, r := range results {
+		if r.Status == Failed || r.Status == Degraded && verdict == OK {
+			verdict = r.Status
+		}
+	}
+	return verdict
+}
+
+// What is seen of one result: its phase and message as the lines of the command print them.
+func (r *Result) Seen() string {
+	if r.Phase != "" {
+		return string(r.Phase) + ": " + r.Message
+	}
+	if r.Status == Degraded {
+		return "degraded: " + r.Message
+	}
+	return r.Message
+}
+
+// Backoff between the tries of Wait.
+const (
+	minBackoff = 100 * time.Millisecond
+	maxBackoff = time.Second
+)
+
+// Wait runs all checks again and again until every one passes in the same round, or limit has passed, or ctx is done,
+// and returns the results of the last round. A check that fails is told to report, once for each change of its reason.
+func Wait(ctx context.Context, checks []*Check, limit time.Duration, report func(Result)) []Result {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	reasons := map[string]string{}
+	var last []Result
+	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
+		results := RunAll(ctx, checks)
+		if last != nil && ctx.Err() != nil {
+			for i, r := range results { // cut short by the limit: the reason seen before says more
+				if r.TimedOut && last[i].Status == Failed {
+					results[i] = last[i]
+				}
+			}
+		}
+		if Verdict(results) != Failed {
+			return results
+		}
+		for _, r := range results {
+			if r.Status == Failed && reasons[r.Check.Name] != r.Seen() {
+				report(r)
+			}
+			reasons[r.Check.Name] = ""
+			if r.Status == Failed {
+				reasons[r.Check.Name] = r.Seen()
+			}
+		}
+		last = results
+		select {
+		case <-ctx.Done():
+			return results
+		case <-time.After(backoff):
+		}
+		if ctx.Err() != nil {
+			return results
+		}
+	}
+}
+
+// WaitingLine is the line, without its end, that tells people what Wait waits for.
+func WaitingLine(r Result) string {
+	return "waiting for " + r.Check.Name + ": " + strings.TrimSpace(r.Seen())
+}

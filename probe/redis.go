@@ -1,0 +1,212 @@
+package probe
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"alfred/healthcheck/wire"
+)
+
+const defaultRedisPort = "6379"
+
+// A redisTarget is a Redis URL, taken apart.
+type redisTarget struct {
+	network, address string
+	host             string // for TLS; empty without
+	user, password   string
+	auth             bool // there are credentials
+	db               string
+}
+
+// parseRedis reads the value of --redis: redis://, rediss:// (TLS), valkey://, valkeys://, unix://.
+func parseRedis(env *environment, c *Check, x expanded) error {
+	scheme, _, ok := strings.Cut(x.text, "://")
+	if !ok {
+		return usage(meant("redis://", x.text, "--redis redis://localhost:6379"), "a URL begins with redis://, rediss:// or unix://")
+	}
+	scheme = strings.ToLower(scheme)
+	switch scheme {
+	case "redis", "rediss", "valkey", "valkeys", "unix":
+	default:
+		return wrongScheme("redis", scheme, "redis://, rediss://, valkey://, valkeys:// or unix://")
+	}
+	u, err := url.Parse(x.text)
+	if err != nil { // never shown: it holds the URL
+		if authority, _, _ := strings.Cut(x.text[len(scheme)+len("://"):], "/"); strings.Contains(authority[strings.LastIndexByte(authority, '@')+1:], ",") {
+			return errSeveralHosts
+		}
+		return usage("a port is a number; percent-encode what is special in user name and password, or insert them with ${VAR}", "the URL is not valid")
+	}
+	if strings.Contains(u.Host, ",") {
+		return errSeveralHosts
+	}
+	if u.Fragment != "" || strings.HasSuffix(x.text, "#") {
+		return usage("percent-encode a # as %23, or insert the password with ${VAR}", "a URL of Redis has no # part")
+	}
+	t := redisTarget{network: "tcp"}
+	path := strings.TrimPrefix(u.EscapedPath(), "/")
+	if scheme == "unix" {
+		if u.Path == "" || u.Host != "" {
+			return usage("as in unix:///run/redis.sock?db=1", "the path of a socket is wanted")
+		}
+		t.network, t.address, path = "unix", u.Path, ""
+	} else {
+		if err := checkPort(u.Port(), u.Port() != ""); err != nil {
+			return err
+		}
+		host := cmp.Or(u.Hostname(), "localhost")
+		t.address = net.JoinHostPort(host, cmp.Or(u.Port(), defaultRedisPort))
+		if strings.HasSuffix(scheme, "s") && scheme != "redis" {
+			t.host = host
+		}
+	}
+	if err := t.parseQuery(u, path); err != nil {
+		return err
+	}
+	if u.User != nil {
+		name := u.User.Username()
+		password, hasPassword := u.User.Password()
+		switch {
+		case hasPassword:
+			t.user, t.password, t.auth = name, password, true
+		case name != "":
+			t.password, t.auth = name, true // a lone pass@ is the default user's password
+		}
+	}
+	if password, given := one(u, "password"); given {
+		if t.auth && t.password != password {
+			return usage("write it once", "the password before @ and the one in ?password= differ")
+		}
+		t.password, t.auth = password, true
+	}
+	if !t.auth || t.password == "" && t.user == "" {
+		t.password, t.auth = env.lookup("REDISCLI_AUTH")
+		t.auth = t.auth && t.password != ""
+	}
+	c.redact.add(t.password)
+
+	shown := &url.URL{Scheme: scheme, Host: u.Host, Path: u.Path}
+	if scheme == "unix" {
+		if t.db != "0" {
+			shown.RawQuery = "db=" + t.db
+		}
+	} else {
+		shown.Host, shown.Path = t.address, ""
+		if t.db != "0" {
+			shown.Path = "/" + t.db
+		}
+	}
+	if t.user != "" {
+		shown.User = url.User(t.user)
+		c.redact.allow(t.user)
+	}
+	c.Target = shown.String()
+	c.probe = func(ctx context.Context, r *run) error { return probeRedis(ctx, r, env, t) }
+	return nil
+}
+
+var errSeveralHosts = usage("give each server a check of its own", "one host is wanted, not a list")
+
+// parseQuery reads the database from the path or the query, and refuses what else stands in the query.
+func (t *redisTarget) parseQuery(u *url.URL, path string) error {
+	values, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return usage("as in ?db=1", "the part behind ? is not valid")
+	}
+	for name, list := range values {
+		if name != "db" && name != "password" {
+			return usage("known are db and password", "an unknown parameter behind ?")
+		}
+		if len(list) > 1 && list[0] != list[1] {
+			return usage("write it once", "%s stands twice behind ?", name)
+		}
+	}
+	fromQuery, given := one(u, "db")
+	if path != "" && given && path != fromQuery {
+		return usage("write it once", "the database in the path and the one in ?db= differ")
+	}
+	if n, err := strconv.ParseUint(cmp.Or(path, fromQuery, "0"), 10, 31); err == nil {
+		t.db = strconv.FormatUint(n, 10)
+		return nil
+	}
+	return usage("as in redis://localhost:6379/1", "the database is not a number")
+}
+
+// one is a query parameter's value, and whether it is there.
+func one(u *url.URL, name string) (value string, given bool) {
+	list, given := u.Query()[name]
+	if given {
+		value = list[0]
+	}
+	return value, given
+}
+
+// probeRedis asks for a PONG: AUTH and SELECT before it only where the URL wants them.
+func probeRedis(ctx context.Context, r *run, env *environment, t redisTarget) error {
+	conn, err := dial(ctx, r, t.network, t.address)
+	if err != nil {
+		return err
+	}
+	defer func() { conn.Close() }()
+	if t.host != "" {
+		tlsConn, err := handshake(r, conn, env.tls.config(t.host))
+		if err != nil {
+			return err
+		}
+		conn = tlsConn
+	}
+	client := wire.NewRedis(conn)
+	if t.auth {
+		r.enter(PhaseAuth)
+		args := []string{"AUTH", t.password}
+		if t.user != "" {
+			args = []string{"AUTH", t.user, t.password}
+		}
+		if err := expect(client, "OK", args...); err != nil {
+			return err
+		}
+	}
+	r.enter(PhaseReply)
+	if t.db != "0" {
+		if err := expect(client, "OK", "SELECT", t.db); err != nil {
+			return err
+		}
+	}
+	if err := expect(client, "PONG", "PING"); err != nil {
+		return err
+	}
+	r.Message = "PONG"
+	return nil
+}
+
+// expect runs one command and wants one answer. An error reply belongs to the phase that its code names.
+func expect(client *wire.Redis, want string, args ...string) error {
+	got, err := client.Do(args...)
+	var refused *wire.RedisError
+	var foreign *wire.ForeignError
+	switch {
+	case errors.As(err, &refused):
+		switch refused.Code() {
+		case "NOAUTH", "WRONGPASS", "NOPERM", "DENIED":
+			return &phaseError{PhaseAuth, err}
+		case "LOADING", "MASTERDOWN", "BUSY":
+			return &phaseError{PhaseReply, err}
+		}
+		if strings.Contains(refused.Line, "max number of clients") {
+			return &phaseError{PhaseReply, err}
+		}
+		return err
+	case errors.As(err, &foreign):
+		return &phaseError{PhaseReply, err}
+	case err != nil:
+		return err
+	case got != want:
+		return errors.New(args[0] + ` was answered with "` + got + `", want "` + want + `"`)
+	}
+	return nil
+}

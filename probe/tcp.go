@@ -1,0 +1,48 @@
+package probe
+
+import (
+	"context"
+	"net"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// parseTCP reads the value of --tcp: HOST:PORT, [IPv6]:PORT.
+func parseTCP(env *environment, c *Check, x expanded) error {
+	if strings.Contains(x.text, "://") {
+		return usage("as in --tcp localhost:5432, without a scheme", "a host and a port are wanted, not a URL")
+	}
+	host, port, err := net.SplitHostPort(x.text)
+	if err != nil || host == "" || !hostRE.MatchString(host) && !zoneRE.MatchString(host) {
+		return usage("as in --tcp localhost:5432 or --tcp [::1]:5432", "HOST:PORT is wanted")
+	}
+	if err := checkPort(port, true); err != nil {
+		return err
+	}
+	address := net.JoinHostPort(host, port)
+	c.Target = address
+	c.probe = func(ctx context.Context, r *run) error {
+		conn, err := dial(ctx, r, "tcp", address)
+		if err != nil {
+			return err
+		}
+		r.Message = "connected"
+		return conn.Close()
+	}
+	return nil
+}
+
+// zoneRE is an IPv6 address with a zone.
+var zoneRE = regexp.MustCompile(`^[0-9A-Fa-f:.]+%[A-Za-z0-9._-]+$`)
+
+// checkPort checks a port in decimal; whether it may be missing is given's.
+func checkPort(port string, given bool) error {
+	if port == "" && !given {
+		return nil
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return usage("a port is a number from 1 to 65535", "the port is missing or not valid")
+	}
+	return nil
+}
