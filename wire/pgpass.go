@@ -87,30 +87,35 @@ func (k PassfileKey) match(line string) (password string, ok bool) {
 	}
 	rest := line
 	for _, want := range []string{k.Host, k.Port, k.Database, k.User} {
-		field, after, ended := cutField(rest)
-		if !ended || field != want && !strings.HasPrefix(rest, "*:") {
+		if rest, ok = matchField(rest, want); !ok {
 			return "", false
 		}
-		rest = after
 	}
-	password, _, _ = cutField(rest)
-	return password, true
-}
-
-// cutField cuts the first field off a line and removes its backslashes, apart from one at the
-// end of the line. It reports whether a colon ended the field.
-func cutField(s string) (field, rest string, ended bool) {
 	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == ':':
-			return b.String(), s[i+1:], true
-		case s[i] == '\\' && i+1 < len(s):
+	for i := 0; i < len(rest) && rest[i] != ':'; i++ {
+		if rest[i] == '\\' && i+1 < len(rest) {
 			i++
 		}
-		b.WriteByte(s[i])
+		b.WriteByte(rest[i])
 	}
-	return b.String(), "", false
+	return b.String(), true
+}
+
+// matchField returns what follows the first field of a line and its colon, if the field is want or a lone *. As
+// in libpq (fe-connect.c, pwdfMatchesString) a colon of want may stand there without a backslash:
+// the line ::1:5432:shop:app:secret is found for ::1.
+func matchField(line, want string) (rest string, ok bool) {
+	if rest, ok = strings.CutPrefix(line, "*:"); ok {
+		return rest, true
+	}
+	for i := range len(want) {
+		line = strings.TrimPrefix(line, `\`)
+		if line == "" || line[0] != want[i] {
+			return "", false
+		}
+		line = line[1:]
+	}
+	return strings.CutPrefix(line, ":")
 }
 
 // isSocketDir reports whether a host is a socket directory, in the file system or abstract (PostgreSQL
