@@ -40,19 +40,22 @@ func FuzzParsePGURI(f *testing.F) {
 		if len(printed) > 3*len(s)+len("sslmode=require") {
 			t.Fatalf("String(%q) has %d bytes, want at most three times as many as the URI", s, len(printed))
 		}
-		if !strings.Contains(fields(public), mark) {
+		if !strings.Contains(uriFields(public), mark) {
 			for _, shown := range []string{printed, u.Target(), fmt.Sprintf("%v %+v %#v %s %v", u, u, u, *u, *u)} {
 				if strings.Contains(shown, mark) || strings.Contains(shown, escape(mark, "")) {
 					t.Fatalf("%q is shown as %q", s, shown)
 				}
 			}
 		}
+		if len(printed) > MaxPGURI {
+			return // encoding made it too long to be parsed again
+		}
 		again, err := ParsePGURI(printed)
 		if err != nil {
 			t.Fatalf("ParsePGURI(%q), printed from %q, = %v", printed, s, err)
 		}
 		if !maps.Equal(again.values, public) {
-			t.Fatalf("ParsePGURI(%q), printed from %q, = %q, want %q", printed, s, fields(again.values), fields(public))
+			t.Fatalf("ParsePGURI(%q), printed from %q, = %q, want %q", printed, s, uriFields(again.values), uriFields(public))
 		}
 		if hosts, err := u.Hosts(); err == nil {
 			target, err := ParsePGURI(u.Target())

@@ -222,8 +222,8 @@ var pgURIs = []struct{ in, want string }{
 	{"postgres://?options=", "options="},
 }
 
-// fields prints parameters as the tables hold them.
-func fields(values map[string]string) string {
+// uriFields prints parameters as the tables hold them.
+func uriFields(values map[string]string) string {
 	var list []string
 	for _, p := range pgParams {
 		v, ok := values[p.name]
@@ -245,7 +245,7 @@ func TestParsePGURI(t *testing.T) {
 			t.Errorf("ParsePGURI(%q) = %v, want %q", tt.in, err, tt.want)
 			continue
 		}
-		if got := fields(u.values); got != tt.want {
+		if got := uriFields(u.values); got != tt.want {
 			t.Errorf("ParsePGURI(%q) = %q, want %q", tt.in, got, tt.want)
 		}
 	}
@@ -519,7 +519,7 @@ func TestPGURISetDefault(t *testing.T) {
 		if err := u.SetDefault(tt.param, tt.value); err != nil {
 			got = err.Error()
 		} else {
-			got = fields(u.values)
+			got = uriFields(u.values)
 		}
 		if got != tt.want {
 			t.Errorf("SetDefault(%q, %q, %q) = %q, want %q", tt.in, tt.param, tt.value, got, tt.want)
