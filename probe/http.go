@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -345,52 +344,46 @@ func readHealth(body []byte) (h health, ok bool) {
 	if len(body) == 0 || body[0] != '{' {
 		return h, false
 	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.Token() // the {
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			break
-		}
-		var value json.RawMessage
-		if d.Decode(&value) != nil {
-			break
-		}
+	j := &jsonReader{b: body}
+	j.object(func(key string) {
 		switch key {
 		case "status":
-			json.Unmarshal(value, &h.status)
+			if h.status, ok = j.str(); !ok {
+				j.skip()
+			}
 		case "services", "components": // the guide's and Spring's
-			h.dependencies = append(h.dependencies, readDependencies(value)...)
-			h.dependencies = h.dependencies[:min(len(h.dependencies), maxDependencies)]
+			if j.next() == '{' {
+				h.readDependencies(j)
+			} else {
+				j.skip()
+			}
+		default:
+			j.skip()
 		}
-	}
+	})
 	return h, true
 }
 
 // readDependencies reads {"database": "ok", "cache": {"status": "UP"}} in the order in which it is written.
-func readDependencies(raw json.RawMessage) (list []Dependency) {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil
-	}
-	for d.More() && len(list) < maxDependencies {
-		key, err := d.Token()
-		var value json.RawMessage
-		if err != nil || d.Decode(&value) != nil {
-			break
+func (h *health) readDependencies(j *jsonReader) {
+	j.object(func(name string) {
+		status, ok := j.str()
+		if !ok && j.next() == '{' {
+			j.object(func(key string) {
+				if key == "status" {
+					status, ok = j.str()
+				}
+				if key != "status" || !ok {
+					j.skip()
+				}
+			})
+		} else if !ok {
+			j.skip()
 		}
-		var status string
-		var object struct {
-			Status string `json:"status"`
+		if status != "" && len(h.dependencies) < maxDependencies {
+			h.dependencies = append(h.dependencies, Dependency{Name: cut(name, maxName), Status: statusOf(status)})
 		}
-		if json.Unmarshal(value, &status) != nil && json.Unmarshal(value, &object) == nil {
-			status = object.Status
-		}
-		if name, ok := key.(string); ok && status != "" {
-			list = append(list, Dependency{Name: cut(name, maxName), Status: statusOf(status)})
-		}
-	}
-	return list
+	})
 }
 
 // statusOf reads the word of a health document. What is not known to be bad is good.

@@ -1,9 +1,8 @@
 package probe
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -76,60 +75,51 @@ func duration(d time.Duration) string {
 	return fmt.Sprintf("%.2fs", d.Seconds())
 }
 
-// document is the report of --json.
-type document struct {
-	Status Status          `json:"status"`
-	Checks []documentCheck `json:"checks"`
-}
-
-type documentCheck struct {
-	Name     string   `json:"name"`
-	Type     string   `json:"type"`
-	Target   string   `json:"target"`
-	Status   Status   `json:"status"`
-	Phase    Phase    `json:"phase,omitempty"`
-	Message  string   `json:"message"`
-	Duration float64  `json:"duration_seconds"`
-	Services services `json:"services,omitempty"`
-}
-
-// services is a map that keeps the order of the health document it came from.
-type services []Dependency
-
-func (s services) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	for i, d := range s {
-		name, err := json.Marshal(d.Name)
-		if err != nil {
-			return nil, err
-		}
-		b.WriteString(map[bool]string{true: "{", false: ","}[i == 0])
-		fmt.Fprintf(&b, "%s:%q", name, string(d.Status))
-	}
-	b.WriteByte('}')
-	return b.Bytes(), nil
-}
-
 // JSON is the report for programs, one document on one line. Texts are cut so that it stays under 4,096 bytes, as long
 // as the number of checks allows it.
 func JSON(results []Result) string {
-	var s string
+	var b []byte
 	for _, limit := range []int{maxMessage, 200, 120, 80, 48, 32, 0} {
-		doc := document{Status: Verdict(results), Checks: []documentCheck{}}
-		for _, r := range results {
-			c := documentCheck{r.Check.Name, r.Check.Type, cut(r.Check.Target, max(limit, 64)), r.Status, r.Phase, cut(r.Message, limit), r.Duration.Round(time.Microsecond).Seconds(), r.Dependencies}
-			if limit == 0 {
-				c.Services = nil
-			}
-			doc.Checks = append(doc.Checks, c)
-		}
-		var b bytes.Buffer
-		e := json.NewEncoder(&b)
-		e.SetEscapeHTML(false)
-		e.Encode(doc)
-		if s = b.String(); len(s) <= maxOutput {
+		if b = appendDocument(b[:0], results, limit); len(b) <= maxOutput {
 			break
 		}
 	}
-	return s
+	return string(b)
+}
+
+// appendDocument appends {"status":…,"checks":[…]} with each text cut to limit bytes; with 0, without dependencies.
+func appendDocument(b []byte, results []Result, limit int) []byte {
+	member := func(name, value string) {
+		b = append(b, `,"`+name+`":`...)
+		b = AppendJSON(b, value)
+	}
+	b = append(b, `{"status":"`+string(Verdict(results))+`","checks":[`...)
+	for i, r := range results {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = AppendJSON(append(b, `{"name":`...), r.Check.Name)
+		member("type", r.Check.Type)
+		member("target", cut(r.Check.Target, max(limit, 64)))
+		member("status", string(r.Status))
+		if r.Phase != "" {
+			member("phase", string(r.Phase))
+		}
+		member("message", cut(r.Message, limit))
+		b = append(b, `,"duration_seconds":`...)
+		b = strconv.AppendFloat(b, r.Duration.Round(time.Microsecond).Seconds(), 'f', -1, 64)
+		if len(r.Dependencies) > 0 && limit > 0 {
+			b = append(b, `,"services":{`...)
+			for k, d := range r.Dependencies {
+				if k > 0 {
+					b = append(b, ',')
+				}
+				b = AppendJSON(b, d.Name)
+				b = AppendJSON(append(b, ':'), string(d.Status))
+			}
+			b = append(b, '}')
+		}
+		b = append(b, '}')
+	}
+	return append(b, "]}\n"...)
 }
