@@ -1,0 +1,175 @@
+package main
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"alfred/healthcheck/tools/fixdockerfile/dockerfile"
+)
+
+// dispatching are the official images whose docker-entrypoint.sh prepares the
+// service only where its first word is the service's program. With the wrapper in
+// that place it would not, so it is called once more, behind the wrapper.
+var dispatching = []string{"mariadb", "mongo", "mysql", "postgres", "rabbitmq", "redis", "valkey"}
+
+const entrypointScript = "docker-entrypoint.sh"
+
+// command wraps what the container runs: ENTRYPOINT where there is one, else CMD.
+func (f *fixer) command() error {
+	c := effective(f.final.chain())
+	var argv []arg
+	for _, word := range c.entrypoint.argv {
+		argv = append(argv, arg{word, false})
+	}
+	for _, word := range c.cmd.argv {
+		argv = append(argv, arg{word, true})
+	}
+	if !valid(texts(argv)) {
+		return &problem{c.line(f), "the command is not valid UTF-8", "write it in exec form, in UTF-8"}
+	}
+	w, rest, err := unwrap(argv)
+	if err != nil {
+		return &problem{c.line(f), err.Error(),
+			`take healthcheck out of the script, then run this again: it wraps what is left`}
+	}
+	if w == nil {
+		w = &wrapper{name: binary}
+		if rest, err = f.plainCommand(c, rest); err != nil {
+			return err
+		}
+	}
+	if len(rest) == 0 && !w.checks() {
+		if rest, err = f.givenCommand(c, "healthcheck is given no command to run"); err != nil {
+			return err
+		}
+	}
+	return f.setCommand(c, w, rest)
+}
+
+// line returns where the command stands, for an error.
+func (c config) line(f *fixer) int {
+	for _, in := range []*dockerfile.Instruction{c.entrypoint.in, c.cmd.in} {
+		if in != nil {
+			return in.Line
+		}
+	}
+	return f.final.from.Line
+}
+
+// plainCommand returns the command of a Dockerfile that has no wrapper yet, as
+// far as the Dockerfile tells it.
+func (f *fixer) plainCommand(c config, argv []arg) ([]arg, error) {
+	root := f.final.chain()[0].base
+	dispatches := c.entrypoint.in == nil && official(root)
+	prefix := []arg{{entrypointScript, true}}
+	switch {
+	case len(c.entrypoint.argv) > 0:
+		return argv, nil
+	case len(argv) == 0 && (c.entrypoint.in != nil || root == "scratch"):
+		return f.givenCommand(c, "neither ENTRYPOINT nor CMD says what to run")
+	case len(argv) == 0:
+		return f.givenCommand(c, "no CMD or ENTRYPOINT: "+root+" has its own, which cannot be seen from here")
+	case dispatches && c.cmd.exec && argv[0].text != entrypointScript:
+		return append(prefix, argv...), nil
+	case c.cmd.exec && strings.HasPrefix(argv[0].text, "-"):
+		return f.givenCommand(c, "CMD holds only options for an ENTRYPOINT that is not in this file")
+	}
+	return argv, nil
+}
+
+// official reports whether image is one of those in dispatching, from Docker Hub
+// or a mirror of it.
+func official(image string) bool {
+	repo := repository(image)
+	dir, name := path.Split(repo)
+	return slices.Contains(dispatching, name) && (dir == "" || strings.HasSuffix("/"+dir, "/library/") || repo == "valkey/valkey")
+}
+
+// givenCommand returns the command the user gave for such a Dockerfile.
+func (f *fixer) givenCommand(c config, what string) ([]arg, error) {
+	words := f.options.command
+	if f.script != "" {
+		words = append(slices.Clone(c.shell), f.script)
+	}
+	if words == nil {
+		root := f.final.chain()[0].base
+		hint := "give the whole command: -cmd 'PROGRAM ARG...', or as a JSON array"
+		if root != "scratch" {
+			hint += fmt.Sprintf("; docker image inspect -f '{{json .Config.Entrypoint}} {{json .Config.Cmd}}' %s shows what the image runs", root)
+		}
+		return nil, &problem{c.line(f), what, hint}
+	}
+	var argv []arg
+	for _, word := range words {
+		argv = append(argv, arg{word, true})
+	}
+	return argv, nil
+}
+
+// setCommand writes the wrapper and the command behind it to where they were, or
+// to the end of the final stage where they come from a stage before it.
+func (f *fixer) setCommand(c config, w *wrapper, rest []arg) error {
+	entrypoint, cmd := w.argv(f.addr()), []string{}
+	if len(rest) > 0 {
+		entrypoint = append(entrypoint, "--")
+	}
+	if len(c.entrypoint.argv) == 0 {
+		return f.set("CMD", c.cmd, append(entrypoint, texts(rest)...), false)
+	}
+	for _, a := range rest {
+		if a.cmd {
+			cmd = append(cmd, a.text)
+		} else {
+			entrypoint = append(entrypoint, a.text)
+		}
+	}
+	have := append(slices.Clone(c.entrypoint.argv), c.cmd.argv...)
+	if c.entrypoint.exec && slices.Equal(have, append(slices.Clone(entrypoint), cmd...)) {
+		return nil // wrapped already, however it is spread over the two
+	}
+	restated := c.entrypoint.stage != f.final && !slices.Equal(entrypoint, c.entrypoint.argv)
+	if err := f.set("ENTRYPOINT", c.entrypoint, entrypoint, false); err != nil {
+		return err
+	}
+	if len(cmd) == 0 && len(c.cmd.argv) == 0 {
+		return nil
+	}
+	// a new ENTRYPOINT drops the CMD that was inherited
+	return f.set("CMD", c.cmd, cmd, restated)
+}
+
+// set makes argv the value of an ENTRYPOINT or CMD that is now have.
+func (f *fixer) set(name string, have command, argv []string, restate bool) error {
+	same := slices.Equal(argv, have.argv)
+	inFinal := have.stage == f.final
+	switch {
+	case same && (inFinal || !restate):
+		return nil
+	case inFinal && have.exec:
+		elements, _ := have.in.Array()
+		f.replaceArray(have.in, elements, argv)
+	case inFinal:
+		f.replaceToken(have.in, have.in.Args, array(argv))
+	default:
+		if f.did("%s restated", name); !same {
+			f.changes[len(f.changes)-1] = "wrapped " + name + " added"
+		}
+		return f.insertAfter(f.lastInstruction(), name+" "+array(argv)+f.Newline)
+	}
+	f.did("%s %s", name, became(have.argv, argv))
+	return nil
+}
+
+// became says for the report what was done to an ENTRYPOINT or CMD.
+func became(before, after []string) string {
+	wrapped := func(argv []string) bool { return len(argv) > 0 && startsWrapper(argv, 0) }
+	switch {
+	case wrapped(before) && wrapped(after):
+		return "mended"
+	case wrapped(after):
+		return "wrapped"
+	}
+	return "unwrapped"
+}

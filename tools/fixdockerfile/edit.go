@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"alfred/healthcheck/tools/fixdockerfile/dockerfile"
+)
+
+// An editor collects changes to a file's bytes and makes them all at once, so
+// that what no change touches stays as it is.
+type editor struct {
+	*dockerfile.File
+	edits []edit
+}
+
+type edit struct {
+	start, end int
+	text       string
+}
+
+func (e *editor) replace(start, end int, text string) {
+	e.edits = append(e.edits, edit{start, end, text})
+}
+
+// replaceToken puts text in the place of a part of an instruction.
+func (e *editor) replaceToken(in *dockerfile.Instruction, t dockerfile.Token, text string) {
+	start, end := in.Span(t)
+	e.replace(start, end, text)
+}
+
+// insertBefore puts lines before an instruction and the comment that belongs to it.
+func (e *editor) insertBefore(in *dockerfile.Instruction, lines string) {
+	at := in.Lead
+	if in.Header {
+		// A comment that begins the file is about the file; only a linter's
+		// pragma in its last line is about the instruction.
+		at = in.Start
+		comments := e.Src[in.Lead:in.Start]
+		last := bytes.LastIndexByte(comments[:len(comments)-1], '\n') + 1
+		if bytes.Contains(comments[last:], []byte("hadolint ")) {
+			at = in.Lead + last
+		}
+	}
+	e.replace(at, at, lines)
+}
+
+// insertAfter puts lines behind an instruction.
+func (e *editor) insertAfter(in *dockerfile.Instruction, lines string) error {
+	if in.Open {
+		return &problem{in.Line, in.Name + " ends the file in the middle of a continuation", "remove the last line's " + string(e.Escape)}
+	}
+	if !bytes.HasSuffix(e.Src[:in.End], []byte("\n")) {
+		lines = e.Newline + strings.TrimSuffix(lines, e.Newline)
+	}
+	e.replace(in.End, in.End, lines)
+	return nil
+}
+
+// remove deletes an instruction's lines, and with them the comment directly
+// above where it speaks of the health check. It returns that comment.
+func (e *editor) remove(in *dockerfile.Instruction) (comment string) {
+	start := in.Start
+	lead := string(e.Src[in.Lead:in.Start])
+	if !in.Header && strings.Contains(strings.ReplaceAll(strings.ToLower(lead), " ", ""), binary) {
+		start, comment = in.Lead, lead
+	}
+	e.replace(start, in.End, "")
+	return comment
+}
+
+// replaceArray turns an exec form's elements into want, and touches only those
+// that differ.
+func (e *editor) replaceArray(in *dockerfile.Instruction, have []dockerfile.Token, want []string) {
+	p, s := 0, 0
+	for p < min(len(have), len(want)) && have[p].Text == want[p] {
+		p++
+	}
+	for s < min(len(have), len(want))-p && have[len(have)-1-s].Text == want[len(want)-1-s] {
+		s++
+	}
+	old, middle := have[p:len(have)-s], want[p:len(want)-s]
+	switch {
+	case len(old) > 0 && len(middle) > 0:
+		e.replaceToken(in, dockerfile.Token{Start: old[0].Start, End: old[len(old)-1].End}, elements(middle))
+	case len(old) == 0 && len(middle) == 0:
+	case len(old) == 0 && s > 0:
+		at, _ := in.Span(have[p])
+		e.replace(at, at, elements(middle)+", ")
+	case len(old) == 0 && p > 0:
+		_, at := in.Span(have[p-1])
+		e.replace(at, at, ", "+elements(middle))
+	case len(middle) == 0 && s > 0:
+		e.replaceToken(in, dockerfile.Token{Start: old[0].Start, End: have[len(have)-s].Start}, "")
+	case len(middle) == 0 && p > 0:
+		e.replaceToken(in, dockerfile.Token{Start: have[p-1].End, End: old[len(old)-1].End}, "")
+	default:
+		e.replaceToken(in, in.Args, array(want))
+	}
+}
+
+// array returns words as the guide writes an exec form.
+func array(words []string) string { return "[" + elements(words) + "]" }
+
+func elements(words []string) string {
+	var quoted []string
+	for _, w := range words {
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false)
+		enc.Encode(w)
+		quoted = append(quoted, strings.TrimSuffix(b.String(), "\n"))
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// apply returns the file with all changes made.
+func (e *editor) apply() ([]byte, error) {
+	slices.SortStableFunc(e.edits, func(a, b edit) int {
+		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end))
+	})
+	var out []byte
+	pos := 0
+	for _, ed := range e.edits {
+		if ed.start < pos {
+			return nil, fmt.Errorf("two changes meet at byte %d", ed.start)
+		}
+		out = append(append(out, e.Src[pos:ed.start]...), ed.text...)
+		pos = ed.end
+	}
+	return append(out, e.Src[pos:]...), nil
+}

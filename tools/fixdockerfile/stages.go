@@ -1,0 +1,182 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"alfred/healthcheck/tools/fixdockerfile/dockerfile"
+)
+
+// A stage is a FROM and the instructions up to the next.
+type stage struct {
+	index    int
+	from     *dockerfile.Instruction
+	image    dockerfile.Token // as written
+	alias    dockerfile.Token // empty where it has none
+	platform string
+	base     string // the image with global ARGs filled in
+	parent   *stage // where the base is an earlier stage
+	body     []*dockerfile.Instruction
+}
+
+func (s *stage) name() string {
+	if s.alias.Text != "" {
+		return "stage " + s.alias.Text
+	}
+	return "stage " + strconv.Itoa(s.index)
+}
+
+// chain returns the stages s is built on, the first one first, s last.
+func (s *stage) chain() []*stage {
+	if s.parent == nil {
+		return []*stage{s}
+	}
+	return append(s.parent.chain(), s)
+}
+
+// stages splits a file at its FROMs. What stands before the first is returned
+// apart; globals are the ARGs in it.
+func stages(f *dockerfile.File) (before []*dockerfile.Instruction, globals map[string]string, found []*stage) {
+	globals = map[string]string{}
+	lookup := func(name string) (string, bool) { v, ok := globals[name]; return v, ok }
+	for _, in := range f.Instructions {
+		switch {
+		case in.Name == "FROM":
+			words := in.Words()
+			s := &stage{index: len(found), from: in, image: words[0], base: words[0].Text}
+			if len(words) == 3 {
+				s.alias = words[2]
+			}
+			_, s.platform, _ = in.Flag("platform")
+			if v, ok := f.Expand(s.image.Text, lookup); ok {
+				s.base = v
+			}
+			for _, t := range found {
+				if t.alias.Text != "" && strings.EqualFold(t.alias.Text, s.base) {
+					s.parent = t
+				}
+			}
+			found = append(found, s)
+		case len(found) > 0:
+			s := found[len(found)-1]
+			s.body = append(s.body, in)
+		default:
+			before = append(before, in)
+			if in.Name != "ARG" {
+				continue
+			}
+			for _, a := range f.Assignments(in) {
+				if v, ok := f.Expand(a.Value, lookup); ok && a.Given {
+					globals[a.Name] = v
+				}
+			}
+		}
+	}
+	return before, globals, found
+}
+
+// environment knows the ENV and ARG values of a stage as far as the file tells them.
+type environment struct {
+	file      *dockerfile.File
+	globals   map[string]string
+	env, args map[string]string
+}
+
+func (e *environment) lookup(name string) (string, bool) {
+	if v, ok := e.env[name]; ok {
+		return v, true
+	}
+	v, ok := e.args[name]
+	return v, ok
+}
+
+// run takes in an instruction. At a FROM the ARGs end.
+func (e *environment) run(in *dockerfile.Instruction) {
+	switch in.Name {
+	case "FROM":
+		e.args = map[string]string{}
+	case "ARG":
+		for _, a := range e.file.Assignments(in) {
+			v, ok := e.file.Expand(a.Value, e.lookup)
+			if !a.Given {
+				v, ok = e.globals[a.Name]
+			}
+			if delete(e.args, a.Name); ok {
+				e.args[a.Name] = v
+			}
+		}
+	case "ENV":
+		after := maps.Clone(e.env)
+		for _, a := range e.file.Assignments(in) {
+			v, ok := e.file.Expand(a.Value, e.lookup)
+			if delete(after, a.Name); ok {
+				after[a.Name] = v
+			}
+		}
+		e.env = after
+	}
+}
+
+// A command is the value ENTRYPOINT or CMD has in the end.
+type command struct {
+	argv  []string                // empty: there is none, or it is the base image's
+	in    *dockerfile.Instruction // where it is set; nil: nowhere in the file
+	stage *stage
+	exec  bool // in exec form
+}
+
+// A config is what the final stage runs.
+type config struct {
+	entrypoint, cmd command
+	shell           []string // in force at the end
+}
+
+// effective follows ENTRYPOINT, CMD and SHELL through the chain of stages as
+// Docker does: the last of each counts, a shell form takes the SHELL in force
+// where it stands, and an ENTRYPOINT drops a CMD that was inherited.
+func effective(chain []*stage) config {
+	c := config{shell: []string{"/bin/sh", "-c"}}
+	for _, s := range chain {
+		cmdSet := false
+		for _, in := range s.body {
+			elements, exec := in.Array()
+			argv := []string{}
+			for _, e := range elements {
+				argv = append(argv, e.Text)
+			}
+			if !exec {
+				argv = append(slices.Clone(c.shell), in.Args.Text)
+			}
+			switch in.Name {
+			case "SHELL":
+				c.shell = argv
+			case "CMD":
+				c.cmd, cmdSet = command{argv, in, s, exec}, true
+			case "ENTRYPOINT":
+				c.entrypoint = command{argv, in, s, exec}
+				if !cmdSet {
+					c.cmd = command{}
+				}
+			}
+		}
+	}
+	return c
+}
+
+// repository returns an image reference without its tag and digest.
+func repository(image string) string {
+	image, _, _ = strings.Cut(image, "@")
+	if i := strings.LastIndexByte(image, ':'); i > strings.LastIndexByte(image, '/') {
+		image = image[:i]
+	}
+	return image
+}
+
+// isHealthcheck reports whether image is the wanted one in whatever version,
+// or alfred/healthcheck in whatever registry.
+func isHealthcheck(image, wanted string) bool {
+	repo := repository(image)
+	return repo == repository(wanted) || repo == "alfred/healthcheck" || strings.HasSuffix(repo, "/alfred/healthcheck")
+}
