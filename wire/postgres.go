@@ -358,7 +358,7 @@ func md5Hex(s string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Query runs one simple query (section 55.2.3) and returns the first column of the one row it yields, as text. It blocks
+// Query runs one simple query (section 55.2.3) and returns the one column of the one row it yields, as text. It blocks
 // until the server is ready again. Errors are as Login's.
 func (p *PG) Query(sql string) (value string, err error) {
 	p.messages, p.bytes = 0, 0
@@ -374,14 +374,13 @@ func (p *PG) Query(sql string) (value string, err error) {
 		}
 		switch kind {
 		case 'D': // DataRow: number of columns, then length and bytes of each
-			if len(body) < 6 {
-				return "", &ProtocolError{"DataRow is too short"}
+			if len(body) < 6 || binary.BigEndian.Uint16(body) != 1 {
+				return "", &ProtocolError{"DataRow of other than one column"}
 			}
-			columns, length := binary.BigEndian.Uint16(body), binary.BigEndian.Uint32(body[2:])
-			if columns == 0 || uint64(length) > uint64(len(body)-6) {
-				return "", &ProtocolError{"DataRow whose column is longer than itself"}
+			if uint64(binary.BigEndian.Uint32(body[2:])) != uint64(len(body)-6) {
+				return "", &ProtocolError{"DataRow whose column is not as long as it says"}
 			}
-			value = string(body[6 : 6+length])
+			value = string(body[6:])
 			rows++
 		case 'C':
 			complete = true
