@@ -410,9 +410,14 @@ func (p *PG) send(kind byte, body []byte) error {
 // lastWords is for a Write that failed: a server that refuses a client says why and closes, and what it said may
 // still be there to read.
 func (p *PG) lastWords(err error) error {
+	var want []byte
+	if !p.greeted {
+		want = []byte{'R'} // so that a peer of another kind is named
+	}
 	var said *PGError
-	if _, _, rerr := p.receive(); errors.As(rerr, &said) {
-		return said
+	var foreign *ForeignError
+	if _, _, rerr := p.receive(want...); errors.As(rerr, &said) || errors.As(rerr, &foreign) {
+		return rerr
 	}
 	return err
 }
@@ -427,9 +432,13 @@ func (p *PG) receive(want ...byte) (kind byte, body []byte, err error) {
 			return 0, nil, closed(err)
 		}
 		login := slices.Contains(want, 'R')
-		if login && !p.greeted && !slices.Contains([]byte("RvNE"), kind) {
+		if login && !p.greeted {
 			p.r.UnreadByte()
-			return 0, nil, p.foreign()
+			b, _ := p.r.Peek(greetingSize) // no first message is shorter
+			if !slices.Contains([]byte("RvNE"), kind) || recognise(b) == "MySQL" {
+				return 0, nil, p.foreign()
+			}
+			p.r.Discard(1)
 		}
 		head, err := p.r.Peek(4)
 		if len(head) < 4 {

@@ -62,7 +62,7 @@ var greetings = []struct{ prefix, protocol string }{
 	{"-ERR ", "Redis"},
 	{"-NOAUTH ", "Redis"},
 	{"-DENIED ", "Redis"},
-	{"ERROR\r\n", "memcached"},
+	{"ERROR\r", "memcached"},
 	{"AMQP", "AMQP"},
 	{"220 ", "SMTP or FTP"},
 	{"220-", "SMTP or FTP"},
@@ -73,9 +73,9 @@ const greetingSize = 8
 
 // recognise names the protocol whose server would open with b, or returns "".
 func recognise(b []byte) string {
-	// MySQL's first packet: length in 3 bytes, sequence 0, then version 10, or 0xff and a code below 0x2000, low byte
-	// first. It goes before the table, as the length may look like PostgreSQL's letter.
-	if len(b) > 4 && b[2] == 0 && b[3] == 0 && (b[4] == 0x0a || b[4] == 0xff && len(b) > 6 && b[6] < 0x20) {
+	// MySQL's first packet: length in 3 bytes, sequence 0, then version 10 and text, or 0xff and a code below 0x2000,
+	// low byte first. It goes before the table, as the length may look like PostgreSQL's letter.
+	if len(b) > 4 && b[2] == 0 && b[3] == 0 && (b[4] == 0x0a && (len(b) == 5 || b[5] >= ' ') || b[4] == 0xff && len(b) > 6 && b[6] < ' ') {
 		return "MySQL"
 	}
 	for _, g := range greetings {
