@@ -448,7 +448,7 @@ func (p *PG) receive(want ...byte) (kind byte, body []byte, err error) {
 			return 0, nil, unexpected(err)
 		}
 		length := binary.BigEndian.Uint32(head)
-		if kind == 'E' && !p.greeted && (length < minAuthMessage || length > maxMessage) {
+		if kind == 'E' && !p.greeted && length > maxMessage && isText(head) {
 			return 0, nil, p.readUnframedError()
 		}
 		low, high := uint32(minMessage), uint32(maxMessage)
@@ -505,6 +505,11 @@ func unexpected(err error) error {
 	return err
 }
 
+// isText says whether b may be of a text in UTF-8, without control bytes.
+func isText(b []byte) bool {
+	return !slices.ContainsFunc(b, func(c byte) bool { return c < ' ' || c == 0x7f || c > 0xf7 })
+}
+
 // foreign looks at the bytes that cannot be PostgreSQL's.
 func (p *PG) foreign() error {
 	b, _ := p.r.Peek(greetingSize)
@@ -517,11 +522,11 @@ func (p *PG) readUnframedError() error {
 	var text []byte
 	for len(text) < maxUnframedError {
 		b, err := p.r.ReadByte()
-		if err == io.EOF || b == 0 && err == nil || b == '\n' {
-			break
-		}
-		if err != nil {
+		if err != nil && err != io.EOF && len(text) == 0 {
 			return err
+		}
+		if err != nil || b == 0 || b == '\n' {
+			break
 		}
 		text = append(text, b)
 	}
