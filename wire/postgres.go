@@ -56,6 +56,9 @@ func (e *PGError) Error() string {
 // ErrNoPassword is returned by Login when the server wants a password and none is there.
 var ErrNoPassword = errors.New("the server wants a password, and none is given")
 
+// errZeroByte says that a startup parameter cannot be sent as it is.
+var errZeroByte = errors.New("a startup parameter holds a zero byte")
+
 // An AuthError says that the server's way to authenticate is not acceptable.
 type AuthError struct {
 	What string // lower case; holds no byte that the peer sent
@@ -132,7 +135,7 @@ type Login struct {
 	User, Database string
 	Options        [][2]string // further startup parameters, as the URI asks for: application_name, options
 
-	// Password is asked for at most once, when the server wants one.
+	// Password is asked for at most once, when the server wants one; nil where there is none.
 	Password func() (password string, ok bool)
 
 	// RequireAuth accepts a method by its name in require_auth: password, md5, scram-sha-256, none; nil
@@ -154,6 +157,9 @@ type Login struct {
 func (p *PG) Login(ctx context.Context, l Login) (authenticated bool, err error) {
 	startup := binary.BigEndian.AppendUint32(nil, protocolVersion)
 	for _, kv := range append([][2]string{{"user", l.User}, {"database", l.Database}}, l.Options...) {
+		if strings.Contains(kv[0]+kv[1], "\x00") { // it would begin another parameter
+			return false, errZeroByte
+		}
 		startup = append(append(startup, kv[0]...), 0)
 		startup = append(append(startup, kv[1]...), 0)
 	}
@@ -301,11 +307,12 @@ func (l *Login) password(method string) (string, error) {
 	if l.Binding == "require" && method != "scram-sha-256" {
 		return "", &AuthError{"channel_binding=require, and the server asks for " + method}
 	}
-	password, ok := l.Password()
-	if !ok {
-		return "", fmt.Errorf("%s: %w", method, ErrNoPassword)
+	if l.Password != nil {
+		if password, ok := l.Password(); ok {
+			return password, nil
+		}
 	}
-	return password, nil
+	return "", fmt.Errorf("%s: %w", method, ErrNoPassword)
 }
 
 // startSCRAM picks a mechanism from the server's list, names ended by zeroes, and opens the exchange.

@@ -11,7 +11,7 @@
 //
 // Limits: everything here runs over an io.ReadWriter that the caller has dialled and put a deadline on; nothing
 // dials, keeps time or reads the environment. Every length that a peer sends is compared with a constant before it
-// is used, and memory per connection stays below 64 KiB whatever the peer does.
+// is used, and a connection holds less than 256 KiB whatever the peer does.
 package wire
 
 import (
