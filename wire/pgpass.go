@@ -52,7 +52,7 @@ func LookupPassword(r io.Reader, key PassfileKey) (string, error) {
 	if key.Database == "" || key.User == "" {
 		return "", nil
 	}
-	if key.Host == "" || key.Host == key.SocketDir && isSocketDir(key.Host) {
+	if key.Host == "" || key.Host == key.SocketDir {
 		key.Host = "localhost"
 	}
 	if key.Port == "" {

@@ -71,7 +71,8 @@ func (e *PGURIError) Error() string { return e.Part + ": " + e.Reason }
 // It accepts what libpq accepts, except that it refuses at once what libpq refuses only when it
 // connects (a port that is no number, an unknown sslmode), parameters not in the list of
 // known ones, and an @ left in the host or the database name: libpq would take it,
-// but there it is the end of a password that holds an unescaped @ or /.
+// but there it is the end of a password that holds an unescaped @ or /. A space stands for itself, as in
+// libpq up to 17; 18 drops it at the ends of a part and refuses it within.
 func ParsePGURI(s string) (*PGURI, error) {
 	raw, err := cutPGURI(s)
 	if err != nil {
