@@ -1,0 +1,124 @@
+package supervise
+
+import (
+	"os"
+	"os/signal"
+	"reflect"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// Signals receives the process's signals and keeps them until a command is there to take them.
+type Signals struct {
+	// Stop receives the first TERM, INT, QUIT or HUP. It is for the time before Start, and for a program without a command;
+	// the command gets the signal all the same if it is started.
+	Stop <-chan os.Signal
+
+	// A channel of one for each signal: os/signal drops what does not fit, and what does not fit here is pending already.
+	// In one channel for all, a storm of one signal could push out another.
+	chans [maxSignal + 1]chan os.Signal
+
+	// What next selects from: a case's index is its signal's number, and 0 is the deadline.
+	cases [maxSignal + 1]reflect.SelectCase
+
+	childTaken, restTaken chan struct{} // closed once CHLD is registered, and all Listen registers
+	jobControl            sync.Once
+}
+
+// Listen registers the process's signals; main calls it first of all, and once.
+// TERM and INT are registered when it returns: as PID 1 either would otherwise end the program with status 2.
+// Registering takes 50 µs a signal, so a goroutine of Listen's does the others; it ends when they are done.
+// A write to a broken pipe ends the program no more.
+func Listen() *Signals {
+	s := &Signals{childTaken: make(chan struct{}), restTaken: make(chan struct{})}
+	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
+		s.cases[sig].Dir = reflect.SelectRecv
+		if passedOn(sig) || sig == syscall.SIGCHLD {
+			s.chans[sig] = make(chan os.Signal, 1)
+			s.cases[sig].Chan = reflect.ValueOf(s.chans[sig])
+		}
+	}
+	s.cases[0].Dir = reflect.SelectRecv
+	stop := make(chan os.Signal, 1)
+	s.Stop = stop
+
+	first := []syscall.Signal{syscall.SIGTERM, syscall.SIGINT}
+	for _, sig := range first {
+		s.take(sig, stop)
+	}
+	// Nobody receives: that a handler stands in place of the default action is enough, and unlike SIG_IGN the command does not inherit it.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+
+	go func() {
+		defer close(s.restTaken)
+		s.take(syscall.SIGCHLD)
+		close(s.childTaken)
+		s.take(syscall.SIGQUIT, stop)
+		s.take(syscall.SIGHUP, stop)
+		for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
+			switch sig {
+			case syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGCONT:
+				// Until there is a command, Ctrl-Z stops healthcheck as any program.
+			default:
+				s.take(sig)
+			}
+		}
+	}()
+	return s
+}
+
+// take registers a signal that is not ignored. An ignored one stays so, for the command to inherit.
+func (s *Signals) take(sig syscall.Signal, also ...chan os.Signal) {
+	if s.chans[sig] == nil || disposition(sig, nil).handler == sigIgn {
+		return
+	}
+	signal.Notify(s.chans[sig], sig)
+	for _, c := range also {
+		signal.Notify(c, sig)
+	}
+}
+
+// takeJobControl registers the rest, once there is a command. With a terminal TTIN and TTOU are ignored,
+// so that writing to it or taking it back is possible from the background.
+func (s *Signals) takeJobControl(terminal bool) {
+	s.jobControl.Do(func() {
+		<-s.restTaken
+		s.take(syscall.SIGCONT)
+		s.take(syscall.SIGTSTP)
+		if terminal {
+			signal.Ignore(syscall.SIGTTIN, syscall.SIGTTOU)
+			return
+		}
+		s.take(syscall.SIGTTIN)
+		s.take(syscall.SIGTTOU)
+	})
+}
+
+// next blocks until a signal has come and returns it, or 0 once the deadline has passed. A nil deadline never does.
+func (s *Signals) next(deadline <-chan time.Time) syscall.Signal {
+	s.cases[0].Chan = reflect.ValueOf(deadline)
+	chosen, _, _ := reflect.Select(s.cases[:])
+	return syscall.Signal(chosen)
+}
+
+const (
+	sigDfl = 0
+	sigIgn = 1
+)
+
+// sigaction is the kernel's struct on all architectures but MIPS.
+type sigaction struct {
+	handler  uintptr
+	flags    uintptr
+	restorer uintptr
+	mask     uint64
+}
+
+// disposition returns a signal's disposition and, with act not nil, sets it to act behind the back of os/signal.
+// On an architecture with another struct or mask size the call fails and changes nothing.
+func disposition(sig syscall.Signal, act *sigaction) (old sigaction) {
+	syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(act)), uintptr(unsafe.Pointer(&old)), unsafe.Sizeof(old.mask), 0, 0)
+	return old
+}

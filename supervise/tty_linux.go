@@ -1,0 +1,87 @@
+package supervise
+
+import (
+	"os"
+	"runtime"
+	"syscall"
+	"unsafe"
+)
+
+// terminal is the controlling terminal, or fd -1.
+type terminal struct {
+	fd    int
+	owned bool // fd is ours to close
+	front bool // healthcheck's group was the foreground group at the start
+}
+
+// openTerminal finds the controlling terminal: at a standard stream, else at /dev/tty.
+// A stream that is another terminal, or none, gives ENOTTY.
+func openTerminal() terminal {
+	for fd := range 3 {
+		if group, err := foreground(fd); err == nil {
+			return terminal{fd: fd, front: group == syscall.Getpgrp()}
+		}
+	}
+	fd, err := syscall.Open("/dev/tty", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
+	if err != nil { // ENXIO
+		return terminal{fd: -1}
+	}
+	group, err := foreground(fd)
+	return terminal{fd: fd, owned: true, front: err == nil && group == syscall.Getpgrp()}
+}
+
+// handOver makes the command's group the foreground group if healthcheck's is it, and reports whether it did.
+func (t terminal) handOver(pid int) bool {
+	group, err := foreground(t.fd)
+	return err == nil && group == syscall.Getpgrp() && setForeground(t.fd, pid) == nil
+}
+
+// takeBack makes healthcheck's group the foreground group again after the command's, or one that is empty.
+// Any other is somebody's who has taken the terminal since.
+func (t terminal) takeBack(pid int) {
+	if group, err := foreground(t.fd); err == nil && (group == pid || syscall.Kill(-group, 0) == syscall.ESRCH) {
+		setForeground(t.fd, syscall.Getpgrp())
+	}
+}
+
+func (t terminal) close() {
+	if t.owned {
+		syscall.Close(t.fd)
+	}
+}
+
+// foreground is tcgetpgrp(3).
+func foreground(fd int) (group int, err error) {
+	var id int32
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.TIOCGPGRP, uintptr(unsafe.Pointer(&id))); errno != 0 {
+		return 0, errno
+	}
+	return int(id), nil
+}
+
+// setForeground is tcsetpgrp(3). In the background it needs TTOU ignored or blocked.
+func setForeground(fd, group int) error {
+	id := int32(group)
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), syscall.TIOCSPGRP, uintptr(unsafe.Pointer(&id))); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// suspend stops healthcheck and its process group as Ctrl-Z would have, had the command not been in a group of its own.
+// So the shell above sees its whole job stopped, a pipeline's other programs too, and takes the terminal.
+// It returns when healthcheck is continued, and at once where the kernel does not stop it: as PID 1,
+// or in a group no shell stands above (orphaned, setpgid(2)).
+func suspend() {
+	runtime.LockOSThread() // gettid and tgkill are about the thread
+	defer runtime.UnlockOSThread()
+
+	old := disposition(syscall.SIGTSTP, &sigaction{handler: sigIgn})
+	if old.handler != sigIgn {
+		syscall.Kill(0, syscall.SIGTSTP) // the others: healthcheck ignores it for the moment
+		// A signal a thread sends to itself has had its effect when the call returns.
+		disposition(syscall.SIGTSTP, &sigaction{handler: sigDfl})
+		syscall.Tgkill(os.Getpid(), syscall.Gettid(), syscall.SIGTSTP)
+	}
+	disposition(syscall.SIGTSTP, &old)
+}
