@@ -159,3 +159,46 @@ func TestPGLoginSCRAM(t *testing.T) {
 		}
 	}
 }
+
+func TestErrorText(t *testing.T) {
+	for _, tt := range []struct {
+		in   error
+		want string
+	}{
+		{errStartingUp, "FATAL 57P03: the database system is starting up"},
+		{&PGError{"FATAL", "", "no"}, "FATAL: no"},
+		{&PGError{"", "28000", "no"}, "28000: no"},
+		{&PGError{Message: "could not fork"}, "could not fork"},
+		{errNoMechanism, "the server offers no SASL mechanism that is supported: SCRAM-SHA-256, SCRAM-SHA-256-PLUS"},
+		{&SCRAMError{"invalid-proof"}, "SCRAM: the server says invalid-proof"},
+		{&IterationsError{Iterations: 2147483647}, "SCRAM key derivation of 2147483647 iterations"},
+		{&RedisError{"NOAUTH Authentication required."}, "NOAUTH Authentication required."},
+		{foreignToPG("HTTP"), "not PostgreSQL: it speaks HTTP"},
+		{foreignToRedis(""), "not Redis: the answer is not of its protocol"},
+	} {
+		if got := tt.in.Error(); got != tt.want {
+			t.Errorf("%#v.Error() = %q, want %q", tt.in, got, tt.want)
+		}
+	}
+}
+
+func TestPGGreeted(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		want bool
+	}{
+		{"", false},
+		{"HTTP/1.1 400 Bad Request\r\n", false},
+		{"Ecould not fork\n", false},
+		{notice, true},
+		{msg('E', startingUp), true},
+		{authMsg(authCleartext, ""), true},
+	} {
+		p := &peer{unread: tt.in}
+		c := NewPG(p, p)
+		c.Login(t.Context(), app())
+		if got := c.Greeted(); got != tt.want {
+			t.Errorf("Greeted after %q = %t, want %t", tt.in, got, tt.want)
+		}
+	}
+}
