@@ -278,18 +278,21 @@ type phaseError struct {
 func (e *phaseError) Error() string { return e.err.Error() }
 func (e *phaseError) Unwrap() error { return e.err }
 
-// describe puts an error into words for people, without what the line says anyway. allowed is how long the check
-// had.
-func describe(err error, allowed time.Duration) (message string, timedOut bool) {
+// describe puts an error into words for people, without what the line says anyway. Words that a peer chose are cleaned;
+// ours are not, since a mask in a known text would tell what it covers. allowed is how long the check had.
+func (red *redactor) describe(err error, allowed time.Duration) (message string, timedOut bool) {
 	var (
-		dns        *net.DNSError
-		op         *net.OpError
-		pgErr      *wire.PGError
-		certErr    *tls.CertificateVerificationError
-		record     tls.RecordHeaderError
+		clean      cleanError
 		hosts      *hostsError
 		iterations *wire.IterationsError
+		dns        *net.DNSError
+		certErr    *tls.CertificateVerificationError
+		record     tls.RecordHeaderError
+		op         *net.OpError
 		errno      syscall.Errno
+		protocol   *wire.ProtocolError
+		foreign    *wire.ForeignError
+		auth       *wire.AuthError
 	)
 	switch {
 	case errors.As(err, &hosts):
@@ -300,12 +303,12 @@ func describe(err error, allowed time.Duration) (message string, timedOut bool) 
 		return syscall.ETIMEDOUT.Error(), true
 	case isTimeout(err), errors.Is(err, net.ErrClosed): // closed by nobody but its deadline
 		return "timeout after " + allowed.Round(time.Millisecond).String(), true
+	case errors.As(err, &clean):
+		return clean.Error(), false
 	case errors.As(err, &dns):
 		return dns.Err, false
-	case errors.As(err, &pgErr):
-		return pgErr.Error(), false
 	case errors.As(err, &certErr):
-		return strings.TrimPrefix(certErr.Err.Error(), "x509: "), false
+		return red.clean(strings.TrimPrefix(certErr.Err.Error(), "x509: ")), false
 	case errors.As(err, &record):
 		return "the server does not speak TLS", false
 	case errors.As(err, &op) && op.Op == remoteAlert:
@@ -316,8 +319,15 @@ func describe(err error, allowed time.Duration) (message string, timedOut bool) 
 		return "the server closed the connection", false
 	case errors.As(err, &errno):
 		return errno.Error(), false
+	case errors.As(err, &protocol), errors.As(err, &foreign), errors.As(err, &auth), errors.Is(err, wire.ErrNoPassword):
+		return err.Error(), false
 	case errors.As(err, &op):
-		return strings.TrimPrefix(op.Err.Error(), "tls: "), false
+		err = op.Err
 	}
-	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "tls: "), "x509: "), false
+	return red.clean(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "tls: "), "x509: ")), false
 }
+
+// A cleanError is an error whose words are ours, or cleaned.
+type cleanError string
+
+func (e cleanError) Error() string { return string(e) }

@@ -1,9 +1,6 @@
 package probe
 
-import (
-	"regexp"
-	"strings"
-)
+import "strings"
 
 // An environment is Options, checked, with their files read: what every check of one command line shares.
 type environment struct {
@@ -36,14 +33,16 @@ func (env *environment) get(name string) string {
 
 // insert replaces the references in a text that is no URL, a header's value.
 func (env *environment) insert(text string) (result string, secrets []string, err error) {
-	result = reference.ReplaceAllStringFunc(text, func(ref string) string {
-		value, e := env.resolve(ref[len("${") : len(ref)-len("}")])
-		if e != nil && err == nil {
-			err = e
+	list, err := pieces(text)
+	for _, p := range list {
+		if p.isRef {
+			if p.text, err = env.resolve(p.name); err != nil {
+				return "", nil, err
+			}
+			secrets = append(secrets, p.text)
 		}
-		secrets = append(secrets, value)
-		return value
-	})
+		result += p.text
+	}
 	return result, secrets, err
 }
 
@@ -62,13 +61,16 @@ func wrongScheme(kind, scheme, want string) error {
 	return usage("write "+want, "the scheme of the URL is not one of this check")
 }
 
-// plainTarget is a host with perhaps a port and a path, and nothing in which a secret could hide.
-var plainTarget = regexp.MustCompile(`^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$`)
-
-// meant is the hint for a value without a scheme: the URL meant where it can be told, else an example.
+// meant is the hint for a value without a scheme: the URL meant, where it is a host with perhaps a port and a path and has
+// nothing in which a secret could hide, else an example.
 func meant(scheme, value, example string) string {
 	value, _, hasQuery := strings.Cut(value, "?")
-	if !plainTarget.MatchString(value) {
+	authority, path, _ := strings.Cut(value, "/")
+	host, port, hasPort := authority, "", false
+	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
+		host, port, hasPort = authority[:i], authority[i+1:], true
+	}
+	if !consists(host, "._:[]-") || hasPort && checkPort(port, true) != nil || path != "" && !consists(path, "._~/-") {
 		return "as in " + example
 	}
 	if hasQuery {

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
-	"regexp"
 	"strings"
 )
 
@@ -17,16 +16,37 @@ const maxSecretFile = 64 << 10
 // An expanded value is a check's value after ${VAR} and ${file:…} were replaced.
 type expanded struct {
 	text    string
-	secrets []string // what was inserted where secrets stand
+	secrets []string // what was inserted where secrets stand, in user-info and query
+	inPath  []string // what was inserted in the path
 }
 
-// reference is ${VAR} or ${file:/path}.
-var reference = regexp.MustCompile(`\$\{([^}]*)\}`)
+// A piece of a value is plain text, or a reference: ${VAR} or ${file:/path}.
+type piece struct {
+	text  string // as written
+	name  string // what stands between ${ and }
+	isRef bool
+}
 
-var (
-	varRE  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	hostRE = regexp.MustCompile(`^[A-Za-z0-9._:,\[\]-]*$`)
-)
+// pieces splits a value. Its error is a ${ without its }.
+func pieces(value string) (list []piece, err error) {
+	for value != "" {
+		start := strings.Index(value, "${")
+		if start < 0 {
+			return append(list, piece{text: value}), nil
+		}
+		length := strings.IndexByte(value[start:], '}') + 1
+		if length == 0 {
+			return nil, usage("write ${VAR} or ${file:/path}", "a ${ without its }")
+		}
+		if start > 0 {
+			list = append(list, piece{text: value[:start]})
+		}
+		ref := value[start : start+length]
+		list = append(list, piece{text: ref, name: ref[len("${") : length-1], isRef: true})
+		value = value[start+length:]
+	}
+	return list, nil
+}
 
 // expand replaces the references in the value of a check. Which characters delimit the parts of a URL is decided before
 // anything is inserted, so that nothing inserted can move them:
@@ -36,46 +56,46 @@ var (
 //   - elsewhere (scheme, host, port) it may hold only what a host and port hold;
 //   - a value that is one reference and nothing else is replaced as a whole, and then read like one on the command line.
 func (env *environment) expand(kind, value string) (expanded, error) {
-	refs := reference.FindAllStringSubmatchIndex(value, -1)
-	if refs == nil {
-		if strings.Contains(value, "${") {
-			return expanded{}, usage("write ${VAR} or ${file:/path}", "a ${ without its }")
-		}
-		return expanded{text: value}, nil
+	list, err := pieces(value)
+	if err != nil {
+		return expanded{}, err
 	}
-	if len(refs) == 1 && refs[0][0] == 0 && refs[0][1] == len(value) {
-		text, err := env.resolve(value[refs[0][2]:refs[0][3]])
+	if len(list) == 1 && list[0].isRef {
+		text, err := env.resolve(list[0].name)
 		return expanded{text: text}, err
 	}
 	// The same length with nothing in the references that could be taken for a delimiter.
-	blank := reference.ReplaceAllStringFunc(value, func(ref string) string { return strings.Repeat("x", len(ref)) })
-	userinfo, path, query := splitURL(kind, blank)
-	var b strings.Builder
-	var secrets []string
-	end := 0
-	for _, ref := range refs {
-		name := value[ref[2]:ref[3]]
-		text, err := env.resolve(name)
-		if err != nil {
-			return expanded{}, err
+	var blank strings.Builder
+	for _, p := range list {
+		if p.isRef {
+			p.text = strings.Repeat("x", len(p.text))
 		}
-		b.WriteString(value[end:ref[0]])
-		end = ref[1]
-		switch at := ref[0]; {
-		case at < userinfo[1] && at >= userinfo[0], at >= query:
-			secrets = append(secrets, text)
-			b.WriteString(percent(text, ""))
-		case at >= path:
-			secrets = append(secrets, text)
-			b.WriteString(percent(text, "/"))
-		case !hostRE.MatchString(text):
-			return expanded{}, usage("a host or a port goes there; a whole URL can be inserted only as the whole value", "${%s}: it holds a character that no host or port has", name)
-		default:
-			b.WriteString(text)
-		}
+		blank.WriteString(p.text)
 	}
-	b.WriteString(value[end:])
-	return expanded{text: b.String(), secrets: secrets}, nil
+	userinfo, path, query := splitURL(kind, blank.String())
+	var result expanded
+	at := 0
+	for _, p := range list {
+		text := p.text
+		if p.isRef {
+			if text, err = env.resolve(p.name); err != nil {
+				return expanded{}, err
+			}
+			switch {
+			case userinfo[0] <= at && at < userinfo[1], at >= query:
+				result.secrets = append(result.secrets, text)
+				text = percent(text, "")
+			case at >= path:
+				result.inPath = append(result.inPath, text)
+				text = percent(text, "/")
+			case text != "" && !consists(text, "._:,[]-"):
+				return expanded{}, usage("a host or a port goes there; a whole URL can be inserted only as the whole value", "${%s}: it holds a character that no host or port has", p.name)
+			}
+		}
+		result.text += text
+		at += len(p.text)
+	}
+	return result, nil
 }
 
 // splitURL finds where in a URL user-info stands, and where its path and its query begin. For postgres that is by libpq's
@@ -136,7 +156,7 @@ func percent(s, keep string) string {
 func (env *environment) resolve(name string) (string, error) {
 	path, isFile := strings.CutPrefix(name, "file:")
 	if !isFile {
-		if !varRE.MatchString(name) {
+		if !consists(name, "_") || isDigit(name[0]) {
 			return "", usage("write ${VAR} or ${file:/path}", "a ${…} that holds no variable's name")
 		}
 		text, ok := env.lookup(name)

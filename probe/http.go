@@ -29,8 +29,9 @@ const (
 )
 
 var (
-	errRedirects = fmt.Errorf("more than %d redirects", maxRedirects)
-	errNotHTTP   = errors.New("the answer is not HTTP")
+	errRedirects error = cleanError("more than " + strconv.Itoa(maxRedirects) + " redirects")
+	errNotHTTP   error = cleanError("the answer is not HTTP")
+	errHeader    error = cleanError("the answer's header is longer than " + strconv.Itoa(maxHeader>>10) + " KiB")
 )
 
 // An httpSetup is the --http-* options, checked.
@@ -45,19 +46,20 @@ type httpSetup struct {
 
 type statusRange struct{ from, to int }
 
-var methodRE = regexp.MustCompile(`^[A-Za-z!#$%&'*+.^_|~0-9-]+$`) // token, RFC 9110 section 5.6.2
+// isToken is RFC 9110's token (section 5.6.2), which a method and a header's name are.
+func isToken(s string) bool { return consists(s, "!#$%&'*+-.^_`|~") }
 
 // prepareHTTP checks the --http-* options. Whole headers may be secrets: no error shows one.
 func (env *environment) prepareHTTP(o Options) (h httpSetup, err error) {
 	h = httpSetup{method: cmp.Or(o.HTTPMethod, http.MethodGet), header: http.Header{}}
-	if !methodRE.MatchString(h.method) {
+	if !isToken(h.method) {
 		return h, usage("as in --http-method HEAD", "--http-method: not a method's name")
 	}
 	h.header.Set("User-Agent", o.UserAgent)
 	for _, line := range o.HTTPHeaders {
 		name, value, ok := strings.Cut(line, ":")
 		name = strings.TrimSpace(name)
-		if !ok || !methodRE.MatchString(name) {
+		if !ok || !isToken(name) {
 			return h, usage("as in --http-header 'Accept: application/json'", "--http-header: no name and colon in front")
 		}
 		var inserted []string
@@ -163,26 +165,29 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 	if err := checkPort(u.Port(), u.Port() != "" || strings.HasSuffix(u.Host, ":")); err != nil {
 		return err
 	}
-	u.Fragment = ""
-	shown := &url.URL{Scheme: scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
-	c.Target = shown.String()
-	if socket != "" {
-		c.Target = "http+unix://" + percent(socket, "") + u.EscapedPath()
+	u.Fragment, u.RawFragment = "", ""
+	path := u.EscapedPath()
+	for _, inserted := range x.inPath { // a webhook's token, say
+		path = strings.ReplaceAll(path, percent(inserted, "/"), mask)
 	}
-	c.Target += maskQuery(u.RawQuery)
+	c.redact.add(x.inPath...)
+	c.Target = scheme + "://" + u.Host + path + maskQuery(u.RawQuery)
+	if socket != "" {
+		c.Target = scheme + "://" + percent(socket, "") + path + maskQuery(u.RawQuery)
+	}
 
 	c.redact.add(env.http.secrets...)
 	if u.User != nil {
-		password, _ := u.User.Password()
-		c.redact.add(u.User.Username(), password, u.User.Username()+":"+password)
+		if password, ok := u.User.Password(); ok {
+			c.redact.add(password, u.User.Username()+":"+password)
+		} else {
+			c.redact.add(u.User.Username(), u.User.Username()+":") // a token alone
+		}
 	}
 	for name, values := range u.Query() {
 		if secretName(name) {
 			c.redact.add(values...)
 		}
-	}
-	for _, s := range x.secrets { // inserted in the path
-		c.Target = strings.ReplaceAll(c.Target, percent(s, "/"), mask)
 	}
 	c.probe = func(ctx context.Context, r *run) error { return probeHTTP(ctx, r, env, u, socket) }
 	return nil
@@ -247,29 +252,41 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 	defer resp.Body.Close()
 	r.enter(PhaseReply)
 	r.HTTPStatus = resp.StatusCode
-	seen := strings.TrimSpace(resp.Status)
-	if seen == strconv.Itoa(resp.StatusCode) {
-		seen = strings.TrimSpace(seen + " " + http.StatusText(resp.StatusCode))
+	code := strconv.Itoa(resp.StatusCode)
+	reason := strings.TrimSpace(strings.TrimPrefix(resp.Status, code))
+	if usual := http.StatusText(resp.StatusCode); reason == "" || reason == usual {
+		reason = usual
+	} else {
+		reason = r.clean(reason)
 	}
+	seen := strings.TrimSpace(code + " " + reason)
 	body, err := readBody(resp, setup.body != nil)
 	if err != nil {
 		return fmt.Errorf("%s, then %w", seen, err)
 	}
 	health, ok := readHealth(body)
-	r.Dependencies = health.dependencies
 	if health.status != "" {
-		seen += `, status "` + health.status + `"`
+		word := health.status
+		if statusOf(word) == OK { // else it is one of the words known here
+			word = r.clean(word)
+		}
+		seen += `, status "` + word + `"`
 	}
 	for _, d := range health.dependencies {
+		d.Name = r.clean(d.Name)
+		if slices.ContainsFunc(r.Dependencies, func(o Dependency) bool { return o.Name == d.Name }) {
+			continue
+		}
+		r.Dependencies = append(r.Dependencies, d)
 		seen += ", " + d.Name + " " + string(d.Status)
 	}
 	switch {
 	case !setup.accepts(resp.StatusCode):
-		return errors.New(seen)
+		return cleanError(seen)
 	case setup.body != nil && !setup.body.Match(body):
-		return errors.New(seen + ", body does not match --http-body")
+		return cleanError(seen + ", body does not match --http-body")
 	case ok && statusOf(health.status) == Failed:
-		return errors.New(seen)
+		return cleanError(seen)
 	}
 	r.Status = statusOf(health.status)
 	r.Message = seen
@@ -287,7 +304,7 @@ func httpError(err error) error {
 		return errNotHTTP
 	}
 	if strings.Contains(text, "server response headers exceeded") {
-		return fmt.Errorf("the answer's header is longer than %d KiB", maxHeader>>10)
+		return errHeader
 	}
 	return err
 }

@@ -220,7 +220,7 @@ func (t *pgTarget) probe(ctx context.Context, r *run) error {
 			if first == nil {
 				first = &phaseError{phase, err}
 			}
-			text, _ := describe(err, time.Since(start))
+			text, _ := r.Check.redact.describe(err, time.Since(start))
 			_, address := t.address(h)
 			failures = append(failures, address+": "+text)
 			if !triesNext(err, phase) {
@@ -372,12 +372,12 @@ func (t *pgTarget) tryOnce(ctx context.Context, r *run, i int, attr string, with
 		return err
 	}
 	if value != "1" {
-		return errors.New(`SELECT 1 was answered with "` + value + `"`)
+		return cleanError(`SELECT 1 was answered with "` + r.clean(value) + `"`)
 	}
 	pg.Terminate()
 	r.Message = "SELECT 1 answered"
 	if version, _, _ := strings.Cut(pg.Params["server_version"], " "); version != "" {
-		r.Message = "PostgreSQL " + version + ", " + r.Message
+		r.Message = "PostgreSQL " + r.clean(version) + ", " + r.Message
 	}
 	return nil
 }
@@ -412,13 +412,13 @@ func (t *pgTarget) startTLS(r *run, conn net.Conn, h wire.PGHost) (*tls.Conn, er
 		answer, err := wire.ReadSSLAnswer(conn)
 		switch {
 		case answer == 'E' && !optional:
-			return nil, &phaseError{PhaseTLS, errors.New("the server answers the request for TLS with an error")} // which is not authenticated
+			return nil, &phaseError{PhaseTLS, cleanError("the server answers the request for TLS with an error")} // which is not authenticated
 		case err != nil:
 			return nil, err
 		case answer == 'N' && optional:
 			return nil, nil
 		case answer == 'N':
-			return nil, &phaseError{PhaseTLS, errors.New("the server has no TLS, and sslmode=" + mode + " wants it")}
+			return nil, &phaseError{PhaseTLS, cleanError("the server has no TLS, and sslmode=" + mode + " wants it")}
 		}
 		conn = &guardedConn{Conn: conn}
 	}
@@ -433,7 +433,7 @@ func (t *pgTarget) startTLS(r *run, conn net.Conn, h wire.PGHost) (*tls.Conn, er
 		return nil, &wayError{err}
 	}
 	if config.NextProtos != nil && tlsConn.ConnectionState().NegotiatedProtocol != config.NextProtos[0] {
-		return nil, &phaseError{PhaseTLS, errors.New("direct TLS without the ALPN protocol postgresql")}
+		return nil, &phaseError{PhaseTLS, cleanError("direct TLS without the ALPN protocol postgresql")}
 	}
 	return tlsConn, nil
 }

@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -82,6 +81,9 @@ type run struct {
 	phase atomic.Value // Phase
 }
 
+// clean makes words of the peer fit for a Result.
+func (r *run) clean(s string) string { return r.Check.redact.clean(s) }
+
 func (r *run) enter(p Phase) { r.phase.Store(p) }
 
 // Options are what the checks have in common. The zero value is usable but for Timeout.
@@ -134,10 +136,33 @@ func within(where string, err error) error {
 // maxName is the longest name of a check, in bytes, so that a line keeps room for what was seen.
 const maxName = 64
 
-var (
-	nameRE    = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_-]*)=`)
-	badNameRE = regexp.MustCompile(`^[^/:?#@$=]*=[a-z+]+://`) // meant as a name, and is none
-)
+// cutName cuts NAME= off a value. A NAME is a letter or _ and then letters, digits, _ and -; meant reports whether
+// something else stands before the = of a value that goes on with a URL.
+func cutName(value string) (name, rest string, meant bool) {
+	name, rest, ok := strings.Cut(value, "=")
+	if !ok || strings.ContainsAny(name, "/:?#@$") {
+		return "", value, false
+	}
+	for i := range len(name) {
+		if c := name[i]; c != '_' && !isLetter(c) && (i == 0 || c != '-' && !isDigit(c)) {
+			return "", value, strings.Contains(rest, "://")
+		}
+	}
+	return name, rest, name == ""
+}
+
+func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
+func isDigit(c byte) bool  { return '0' <= c && c <= '9' }
+
+// consists reports whether s is not empty and made of letters, digits and the bytes in others.
+func consists(s, others string) bool {
+	for i := range len(s) {
+		if !isLetter(s[i]) && !isDigit(s[i]) && strings.IndexByte(others, s[i]) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
 
 // Parse makes checks of specs, in their order. It reads the files and variables that they name, and does not touch
 // the network. Its error is a *UsageError.
@@ -153,11 +178,11 @@ func Parse(specs []Spec, o Options) ([]*Check, error) {
 	unnamed := map[string]int{}
 	for _, spec := range specs {
 		c := &Check{Type: spec.Type, timeout: o.Timeout}
-		value := spec.Value
-		switch m := nameRE.FindStringSubmatch(value); {
-		case m != nil:
-			c.Name, value = m[1], value[len(m[0]):]
-		case badNameRE.MatchString(value):
+		name, value, meant := cutName(spec.Value)
+		switch {
+		case name != "":
+			c.Name = name
+		case meant:
 			return nil, usage("a name is a letter or _ and then letters, digits, _ and -, as in "+spec.Source+" main_db=…", "%s: the name before = is not valid", spec.Source)
 		default:
 			unnamed[c.Type]++
@@ -199,16 +224,9 @@ func (c *Check) Run(ctx context.Context) Result {
 		deadline, _ := ctx.Deadline()
 		result.Status = Failed
 		result.Phase = phaseOf(err, r.phase.Load().(Phase))
-		result.Message, result.TimedOut = describe(err, deadline.Sub(r.Start))
+		result.Message, result.TimedOut = c.redact.describe(err, deadline.Sub(r.Start))
 	}
-	result.Message = c.redact.clean(result.Message)
-	result.Dependencies = nil
-	for _, d := range r.Dependencies {
-		d.Name = c.redact.clean(d.Name)
-		if !slices.ContainsFunc(result.Dependencies, func(o Dependency) bool { return o.Name == d.Name }) {
-			result.Dependencies = append(result.Dependencies, d)
-		}
-	}
+	result.Message = cut(result.Message, maxMessage)
 	return result
 }
 
@@ -239,7 +257,7 @@ func Verdict(results []Result) Status {
 	return verdict
 }
 
-// What is seen of one result: its phase and message as the lines of the command print them.
+// Seen is what was seen, its phase and message as the lines of the command print them.
 func (r *Result) Seen() string {
 	if r.Phase != "" {
 		return string(r.Phase) + ": " + r.Message
@@ -294,9 +312,4 @@ func Wait(ctx context.Context, checks []*Check, limit time.Duration, report func
 			return results
 		}
 	}
-}
-
-// WaitingLine is the line, without its end, that tells people what Wait waits for.
-func WaitingLine(r Result) string {
-	return "waiting for " + r.Check.Name + ": " + strings.TrimSpace(r.Seen())
 }

@@ -167,17 +167,17 @@ func probeRedis(ctx context.Context, r *run, env *environment, t redisTarget) er
 		if t.user != "" {
 			args = []string{"AUTH", t.user, t.password}
 		}
-		if err := expect(client, "OK", args...); err != nil {
+		if err := expect(r, client, "OK", args...); err != nil {
 			return err
 		}
 	}
 	r.enter(PhaseReply)
 	if t.db != "0" {
-		if err := expect(client, "OK", "SELECT", t.db); err != nil {
+		if err := expect(r, client, "OK", "SELECT", t.db); err != nil {
 			return err
 		}
 	}
-	if err := expect(client, "PONG", "PING"); err != nil {
+	if err := expect(r, client, "PONG", "PING"); err != nil {
 		return err
 	}
 	r.Message = "PONG"
@@ -185,7 +185,7 @@ func probeRedis(ctx context.Context, r *run, env *environment, t redisTarget) er
 }
 
 // expect runs one command and wants one answer. An error reply belongs to the phase that its code names.
-func expect(client *wire.Redis, want string, args ...string) error {
+func expect(r *run, client *wire.Redis, want string, args ...string) error {
 	got, err := client.Do(args...)
 	var refused *wire.RedisError
 	var foreign *wire.ForeignError
@@ -200,13 +200,16 @@ func expect(client *wire.Redis, want string, args ...string) error {
 		if strings.Contains(refused.Line, "max number of clients") {
 			return &phaseError{PhaseReply, err}
 		}
+		if refused.Line == "" {
+			return cleanError("an error reply without words")
+		}
 		return err
 	case errors.As(err, &foreign):
 		return &phaseError{PhaseReply, err}
 	case err != nil:
 		return err
 	case got != want:
-		return errors.New(args[0] + ` was answered with "` + got + `", want "` + want + `"`)
+		return cleanError(args[0] + ` was answered with "` + r.clean(got) + `", want "` + want + `"`)
 	}
 	return nil
 }

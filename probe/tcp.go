@@ -3,7 +3,6 @@ package probe
 import (
 	"context"
 	"net"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -14,7 +13,7 @@ func parseTCP(env *environment, c *Check, x expanded) error {
 		return usage("as in --tcp localhost:5432, without a scheme", "a host and a port are wanted, not a URL")
 	}
 	host, port, err := net.SplitHostPort(x.text)
-	if err != nil || host == "" || !hostRE.MatchString(host) && !zoneRE.MatchString(host) {
+	if err != nil || host == "" || !consists(host, "._:-%") {
 		return usage("as in --tcp localhost:5432 or --tcp [::1]:5432", "HOST:PORT is wanted")
 	}
 	if err := checkPort(port, true); err != nil {
@@ -32,9 +31,6 @@ func parseTCP(env *environment, c *Check, x expanded) error {
 	}
 	return nil
 }
-
-// zoneRE is an IPv6 address with a zone.
-var zoneRE = regexp.MustCompile(`^[0-9A-Fa-f:.]+%[A-Za-z0-9._-]+$`)
 
 // checkPort checks a port in decimal; whether it may be missing is given's.
 func checkPort(port string, given bool) error {

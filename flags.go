@@ -1,0 +1,303 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"alfred/healthcheck/probe"
+	"alfred/healthcheck/supervise"
+)
+
+// A config is the command line, with the environment's defaults filled in.
+type config struct {
+	specs          []probe.Spec
+	options        probe.Options
+	wait, interval time.Duration
+	json           bool
+	export         string // the address to listen on; "" without --export-prom
+	command        []string
+	hasCommand     bool // there is a --
+	stopSignals    map[syscall.Signal]syscall.Signal
+	killAfter      time.Duration
+	successStatus  []int
+	signalGroup    bool
+	help, version  bool
+}
+
+// A scope says where an option counts. Given elsewhere it is a usage error; in the environment it is then passed over, so that a
+// probe in the container of a wrapper stays a probe.
+type scope int
+
+const (
+	anyScope     scope = iota
+	checkScope         // a check: from the environment only where the command line names none
+	waitScope          // anywhere; from the environment only with a command
+	exportScope        // likewise
+	commandScope       // with a command
+	serveScope         // with a command or --export-prom
+	probeScope         // without either
+)
+
+// where is the words for a scope to which an option is bound.
+var where = map[scope]string{
+	commandScope: "a command behind --",
+	serveScope:   "a command behind --, or with --export-prom",
+	probeScope:   "a probe, not with a command or --export-prom",
+}
+
+// An option is one row of the command line.
+type option struct {
+	name  string
+	scope scope
+	multi bool // repeatable; the environment's value splits on newlines
+	flag  bool // takes no value
+	set   func(c *config, value string) error
+}
+
+var options = []option{
+	{name: "http", scope: checkScope, multi: true, set: addCheck("http")},
+	{name: "tcp", scope: checkScope, multi: true, set: addCheck("tcp")},
+	{name: "redis", scope: checkScope, multi: true, set: addCheck("redis")},
+	{name: "postgres", scope: checkScope, multi: true, set: addCheck("postgres")},
+	{name: "export-prom", scope: exportScope, set: setExport},
+	{name: "timeout", set: duration(func(c *config) *time.Duration { return &c.options.Timeout }, time.Millisecond)},
+	{name: "wait", scope: waitScope, set: duration(func(c *config) *time.Duration { return &c.wait }, 0)},
+	{name: "interval", scope: serveScope, set: duration(func(c *config) *time.Duration { return &c.interval }, 10*time.Millisecond)},
+	{name: "json", scope: probeScope, flag: true, set: boolean(func(c *config) *bool { return &c.json })},
+	{name: "http-method", set: text(func(c *config) *string { return &c.options.HTTPMethod })},
+	{name: "http-header", multi: true, set: func(c *config, v string) error {
+		c.options.HTTPHeaders = append(c.options.HTTPHeaders, v)
+		return nil
+	}},
+	{name: "http-status", set: text(func(c *config) *string { return &c.options.HTTPStatus })},
+	{name: "http-body", set: text(func(c *config) *string { return &c.options.HTTPBody })},
+	{name: "tls-ca", set: text(func(c *config) *string { return &c.options.TLS.CA })},
+	{name: "tls-cert", set: text(func(c *config) *string { return &c.options.TLS.Cert })},
+	{name: "tls-key", set: text(func(c *config) *string { return &c.options.TLS.Key })},
+	{name: "tls-server-name", set: text(func(c *config) *string { return &c.options.TLS.ServerName })},
+	{name: "tls-insecure", flag: true, set: boolean(func(c *config) *bool { return &c.options.TLS.Insecure })},
+	{name: "stop-signal", scope: commandScope, multi: true, set: addStopSignal},
+	{name: "kill-after", scope: commandScope, set: duration(func(c *config) *time.Duration { return &c.killAfter }, 0)},
+	{name: "success-status", scope: commandScope, multi: true, set: addSuccessStatus},
+	{name: "signal-group", scope: commandScope, flag: true, set: boolean(func(c *config) *bool { return &c.signalGroup })},
+	{name: "version", flag: true, set: boolean(func(c *config) *bool { return &c.version })},
+	{name: "help", flag: true, set: boolean(func(c *config) *bool { return &c.help })},
+}
+
+// parseArgs reads the command line and, for what it leaves out, the environment. Its errors are *probe.UsageError.
+func parseArgs(args []string, lookupEnv func(string) (string, bool)) (*config, error) {
+	c := &config{interval: 15 * time.Second, stopSignals: map[syscall.Signal]syscall.Signal{}}
+	c.options = probe.Options{Timeout: 5 * time.Second, UserAgent: "healthcheck/" + Version, LookupEnv: lookupEnv}
+	if i := slices.Index(args, "--"); i >= 0 {
+		args, c.command, c.hasCommand = args[:i], args[i+1:], true
+	}
+	given := map[string]bool{}
+	var failed error
+	fs := flag.NewFlagSet("healthcheck", flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // its messages repeat values, and values can be secrets
+	for _, o := range options {
+		set := func(value string) error {
+			given[o.name] = true
+			failed = within("--"+o.name, o.set(c, value))
+			return failed
+		}
+		if o.flag {
+			fs.BoolFunc(o.name, "", set)
+		} else {
+			fs.Func(o.name, "", set)
+		}
+	}
+	if err := fs.Parse(args); err != nil && failed == nil {
+		failed = flagError(err)
+	}
+	switch {
+	case failed != nil:
+		return nil, failed
+	case c.help || c.version:
+		return c, nil
+	case fs.NArg() > 0: // not shown: it may be half of a secret that was not quoted
+		return nil, usageError("quote a value that has spaces, and put a command behind --, as in: healthcheck --export-prom :9091 -- CMD",
+			"unexpected positional argument, word %d of the command line", len(args)-fs.NArg()+1)
+	}
+	return c, c.fillIn(given, lookupEnv)
+}
+
+// fillIn takes from the environment what the command line leaves out, and looks at the whole.
+func (c *config) fillIn(given map[string]bool, lookupEnv func(string) (string, bool)) error {
+	namesCheck := len(c.specs) > 0
+	serves := c.hasCommand || c.export != ""
+	fits := map[scope]bool{
+		anyScope: true, checkScope: !namesCheck, waitScope: c.hasCommand, exportScope: c.hasCommand,
+		commandScope: c.hasCommand, serveScope: serves, probeScope: !serves,
+	}
+	for _, o := range options {
+		if words := where[o.scope]; given[o.name] && !fits[o.scope] && words != "" {
+			return usageError("", "--%s goes with %s", o.name, words)
+		}
+		variable := "HEALTHCHECK_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
+		value, _ := lookupEnv(variable)
+		if given[o.name] || !fits[o.scope] || value == "" || o.name == "help" || o.name == "version" {
+			continue
+		}
+		values := []string{value}
+		if o.multi {
+			values = strings.FieldsFunc(value, func(r rune) bool { return r == '\n' || r == '\r' })
+		}
+		before := len(c.specs)
+		for _, v := range values {
+			if err := within(variable, o.set(c, v)); err != nil {
+				return err
+			}
+		}
+		for i := before; i < len(c.specs); i++ {
+			c.specs[i].Source = variable
+		}
+	}
+	switch {
+	case c.hasCommand && len(c.command) == 0:
+		return usageError("name it, as in: healthcheck --export-prom :9091 -- uvicorn app:app", "no command behind --")
+	case !c.hasCommand && len(c.specs) == 0:
+		return usageError("name one, as in: healthcheck --http http://localhost:8080/health; healthcheck --help lists every option", "no check is named")
+	}
+	return nil
+}
+
+func usageError(hint, format string, args ...any) error {
+	return &probe.UsageError{What: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// plainOption reports whether an error can repeat what stands where an option does.
+func plainOption(name string) bool {
+	return len(name) > 1 && len(name) < 32 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == "" && strings.Trim(name[1:2], "-0123456789") != ""
+}
+
+// flagError puts an error of package flag into our words. Its own hold values.
+func flagError(err error) error {
+	problem, name, _ := strings.Cut(err.Error(), ": ")
+	if !plainOption(name) {
+		return usageError("", "a word that begins with - and is no option")
+	}
+	if problem == "flag needs an argument" {
+		return usageError("", "-%s: its value is missing", name)
+	}
+	hint := ""
+	for _, o := range options {
+		if distance(o.name, name[1:]) <= 2 {
+			hint = "did you mean --" + o.name + "? healthcheck --help lists every option"
+		}
+	}
+	return usageError(hint, "unknown option -%s", name)
+}
+
+// distance is Levenshtein's between two words.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, diagonal+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// within puts the option in front of an error about its value.
+func within(where string, err error) error {
+	var u *probe.UsageError
+	if errors.As(err, &u) {
+		return &probe.UsageError{What: where + ": " + u.What, Hint: u.Hint}
+	}
+	return err
+}
+
+func addCheck(kind string) func(*config, string) error {
+	return func(c *config, value string) error {
+		c.specs = append(c.specs, probe.Spec{Type: kind, Value: value, Source: "--" + kind})
+		return nil
+	}
+}
+
+func text(field func(*config) *string) func(*config, string) error {
+	return func(c *config, value string) error {
+		*field(c) = value
+		return nil
+	}
+}
+
+func boolean(field func(*config) *bool) func(*config, string) error {
+	return func(c *config, value string) error {
+		b, err := strconv.ParseBool(value)
+		if err != nil {
+			return usageError("leave the value out", "it is true or false")
+		}
+		*field(c) = b
+		return nil
+	}
+}
+
+// isNumber reports whether s is a few digits: a port, or a duration whose unit was forgotten.
+func isNumber(s string) bool { return s != "" && len(s) <= 6 && strings.Trim(s, "0123456789") == "" }
+
+func duration(field func(*config) *time.Duration, least time.Duration) func(*config, string) error {
+	return func(c *config, value string) error {
+		d, err := time.ParseDuration(value)
+		switch {
+		case err != nil && isNumber(value):
+			return usageError("write "+value+"s for seconds", "a duration has a unit")
+		case err != nil:
+			return usageError("write 5s, 500ms or 1m30s", "not a duration")
+		case d < least:
+			return usageError("write 5s, 500ms or 1m30s", "a duration of at least %v is wanted", least)
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+// setExport reads an address to listen on: a port alone means all addresses of this machine.
+func setExport(c *config, value string) error {
+	if isNumber(value) {
+		value = ":" + value
+	}
+	_, port, err := net.SplitHostPort(value)
+	if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil {
+		return usageError("write :9091, 127.0.0.1:9091 or [::1]:9091", "not an address to listen on")
+	}
+	c.export = value
+	return nil
+}
+
+func addStopSignal(c *config, value string) error {
+	came, sent, err := supervise.ParseStopSignal(value)
+	if err != nil {
+		return usageError("write TERM:INT, or TERM:0 to drop it", "%v", err)
+	}
+	c.stopSignals[came] = sent
+	return nil
+}
+
+func addSuccessStatus(c *config, value string) error {
+	n, err := strconv.ParseUint(value, 10, 8)
+	if err != nil {
+		return usageError("as in --success-status 143", "a status is a number from 0 to 255")
+	}
+	c.successStatus = append(c.successStatus, int(n))
+	return nil
+}
