@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# Checks the whole project: what CI runs, and what to run before a commit.
+#
+#   tools/check.sh
+#
+# On Debian, as root, it first installs the programs the tests use, without
+# starting any of them. Elsewhere it says which are missing and goes on with
+# what is there; the tests then skip, by name, what they cannot do.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Debian's packages, one a line, and why.
+packages=(
+	redis-server             # the Redis checks
+	postgresql               # the PostgreSQL checks
+	pgbouncer                # a pooler with its database alive and dead
+	nginx-light              # the HTTP checks
+	openssl                  # certificates and handshakes, from the outside
+	time                     # peak memory of a probe
+	tini                     # inits to compare ours with
+	dumb-init
+	prometheus               # promtool check metrics
+	python3-prometheus-client # a second parser of what we export
+	gcc libc6-dev            # the race detector
+)
+
+staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2 # 2026.2.2
+platforms=(linux/amd64 linux/arm64 linux/arm darwin/arm64)
+budget=6600000 # bytes of the stripped linux/amd64 binary
+tags=nethttpomithttp2
+
+scratch=$(mktemp -d)
+policy=/usr/sbin/policy-rc.d
+made_policy=
+clean() {
+	rm -rf "$scratch"
+	if [[ $made_policy ]]; then rm -f "$policy"; fi
+}
+trap clean EXIT
+
+heading= since=0
+# step NAME: ends the step before it, with its duration, and begins this one.
+step() {
+	if [[ $heading ]]; then printf -- '-- %s: %d s\n\n' "$heading" $((SECONDS - since)); fi
+	heading=$1 since=$SECONDS
+	if [[ $heading ]]; then printf '== %s\n' "$heading"; fi
+}
+
+fail() {
+	printf 'check.sh: %s\n' "$*" >&2
+	exit 1
+}
+
+# missing PACKAGE...: prints those not installed.
+missing() {
+	local p
+	for p; do
+		[[ $(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null) == installed ]] || printf '%s\n' "$p"
+	done
+}
+
+step 'programs the tests use'
+wanted=()
+complete=
+if ! command -v dpkg-query apt-get >/dev/null; then
+	echo "not Debian: installed nothing; the tests use what they find of: ${packages[*]}"
+else
+	mapfile -t wanted < <(missing "${packages[@]}")
+	if ((${#wanted[@]} == 0)); then
+		echo 'all installed'
+		complete=yes
+	elif ((EUID != 0)); then
+		echo "not root: could not install ${wanted[*]}"
+	else
+		# Debian starts a service when its package is installed, unless this file says no.
+		if [[ ! -e $policy ]]; then
+			made_policy=yes
+			printf '#!/bin/sh\nexit 101\n' >"$policy"
+			chmod 755 "$policy"
+		fi
+		export DEBIAN_FRONTEND=noninteractive
+		echo "installing ${wanted[*]}"
+		if apt-get -qq update </dev/null && apt-get -qq install -y --no-install-recommends "${wanted[@]}" </dev/null >"$scratch/apt" 2>&1; then
+			complete=yes
+		else
+			tail -n 20 "$scratch/apt" || true
+			echo "could not install $(missing "${wanted[@]}" | tr '\n' ' ')"
+		fi
+	fi
+fi
+# A test whose program is missing fails where it could have been installed.
+if [[ $complete ]]; then export HEALTHCHECK_REQUIRE=all; fi
+
+step 'gofmt'
+unformatted=$(gofmt -l .)
+[[ -z $unformatted ]] || fail "not formatted: $unformatted"
+
+step 'go mod tidy'
+go mod tidy -diff
+
+step 'go vet'
+go vet ./...
+
+step "staticcheck ${staticcheck##*@}"
+go run "$staticcheck" ./...
+
+step 'nothing outside the standard library'
+go list -deps -test -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./... >"$scratch/deps"
+outside=$(grep -v '^alfred/healthcheck' "$scratch/deps" || true)
+[[ -z $outside ]] || fail "imported from outside the standard library: $outside"
+
+for platform in "${platforms[@]}"; do
+	step "build for $platform"
+	CGO_ENABLED=0 GOOS=${platform%/*} GOARCH=${platform#*/} go build -trimpath -tags "$tags" ./...
+done
+
+step "size, at most $budget bytes"
+CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -trimpath -tags "$tags" -ldflags '-s -w -buildid=' -o "$scratch/healthcheck" .
+size=$(wc -c <"$scratch/healthcheck")
+echo "$size bytes"
+((size <= budget)) || fail "the stripped binary has $size bytes, over the $budget of its budget"
+
+race=-race
+if ! command -v "$(go env CC)" >/dev/null; then
+	echo 'no C compiler: testing without the race detector'
+	race=
+fi
+
+# Modules of their own below the project, which ./... leaves out.
+while read -r module; do
+	step "vet and test $module"
+	(cd "$module" && go vet ./... && go test $race -timeout 10m ./...)
+done < <(find . -mindepth 2 -name go.mod -not -path './.git/*' -exec dirname {} \; | sort)
+
+step "go test $race ./..."
+go test $race -timeout 15m ./...
+
+step ''
+printf 'check.sh: all passed in %d s\n' "$SECONDS"
