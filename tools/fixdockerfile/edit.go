@@ -33,6 +33,14 @@ func (e *editor) replaceToken(in *dockerfile.Instruction, t dockerfile.Token, te
 	e.replace(start, end, text)
 }
 
+// deleteBetween deletes an instruction's text between two ends of words, with a
+// continuation that stands behind the first.
+func (e *editor) deleteBetween(in *dockerfile.Instruction, from, to int) {
+	_, start := in.Span(dockerfile.Token{Start: from - 1, End: from})
+	_, end := in.Span(dockerfile.Token{Start: to - 1, End: to})
+	e.replace(start, end, "")
+}
+
 // insertBefore puts lines before an instruction and the comment that belongs to it.
 func (e *editor) insertBefore(in *dockerfile.Instruction, lines string) {
 	at := in.Lead
@@ -97,7 +105,7 @@ func (e *editor) replaceArray(in *dockerfile.Instruction, have []dockerfile.Toke
 	case len(middle) == 0 && s > 0:
 		e.replaceToken(in, dockerfile.Token{Start: old[0].Start, End: have[len(have)-s].Start}, "")
 	case len(middle) == 0 && p > 0:
-		e.replaceToken(in, dockerfile.Token{Start: have[p-1].End, End: old[len(old)-1].End}, "")
+		e.deleteBetween(in, have[p-1].End, old[len(old)-1].End)
 	default:
 		e.replaceToken(in, in.Args, array(want))
 	}

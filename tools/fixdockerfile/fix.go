@@ -109,6 +109,9 @@ func (f *fixer) find() error {
 		case strings.EqualFold(s.alias.Text, stageAlias):
 			return &problem{s.from.Line, fmt.Sprintf("stage %s is built FROM %s, not from %s", s.alias.Text, s.base, repository(f.image)),
 				"give that stage another name, in its FROM and wherever it is used"}
+		case strings.EqualFold(s.base, stageAlias) && s.parent == nil:
+			return &problem{s.from.Line, "FROM " + s.base + " means an image here, and would mean the healthcheck stage",
+				"write it with its registry and tag, as in docker.io/library/" + s.base + ":latest"}
 		default:
 			f.order = append(f.order, s)
 		}
@@ -116,6 +119,9 @@ func (f *fixer) find() error {
 	if root := f.final.chain()[0]; isHealthcheck(root.base, f.image) {
 		return &problem{f.final.from.Line, "the last stage is built on the healthcheck image, there is no service to wrap",
 			"build it on the service's own base image"}
+	}
+	if p := f.wantPlatform(); !plainPlatform.MatchString(p) {
+		return &problem{f.final.chain()[0].from.Line, fmt.Sprintf("--platform=%q is no platform", p), "write it as in linux/arm64 or $BUILDPLATFORM"}
 	}
 	for _, in := range f.before {
 		if c, ok := f.binaryCopy(in); ok {
@@ -218,6 +224,8 @@ func (f *fixer) fromLine() string {
 
 func (f *fixer) wantPlatform() string { return normalPlatform(f.final.chain()[0].platform) }
 
+var plainPlatform = regexp.MustCompile(`^[A-Za-z0-9_./${}:-]*$`)
+
 // normalPlatform returns "" for the platform a FROM has anyway.
 func normalPlatform(p string) string {
 	if p == "$TARGETPLATFORM" || p == "${TARGETPLATFORM}" {
@@ -281,7 +289,9 @@ func (f *fixer) references() error {
 			f.did("FROM on line %d follows the new name", s.from.Line)
 		}
 		for _, in := range s.body {
-			f.reference(in, index, alias)
+			if err := f.reference(s, in, index, alias); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -289,16 +299,21 @@ func (f *fixer) references() error {
 
 var mountFrom = regexp.MustCompile(`\bfrom=([^,"']+)`)
 
-func (f *fixer) reference(in *dockerfile.Instruction, index map[int]string, alias map[string]bool) {
+func (f *fixer) reference(s *stage, in *dockerfile.Instruction, index map[int]string, alias map[string]bool) error {
 	switch in.Name {
 	case "COPY":
 		flag, from, ok := in.Flag("from")
 		if !ok || f.isCopy(in) {
-			return
+			return nil
 		}
 		want := from
-		if n, err := strconv.Atoi(from); err == nil && index[n] != "" {
-			want = index[n]
+		if n, err := strconv.Atoi(from); err == nil {
+			if n < 0 || n >= s.index {
+				return &problem{in.Line, "--from=" + from + " is no stage before this one", "the first stage in the file is 0"}
+			}
+			if index[n] != strconv.Itoa(n) {
+				want = index[n]
+			}
 		} else if alias[strings.ToLower(from)] {
 			want = stageAlias
 		}
@@ -319,4 +334,5 @@ func (f *fixer) reference(in *dockerfile.Instruction, index map[int]string, alia
 			}
 		}
 	}
+	return nil
 }

@@ -27,7 +27,6 @@ type golden struct {
 	name, about     string
 	options         options
 	in, want, error string
-	sections        []string
 }
 
 func readGoldens(t testing.TB) []golden {

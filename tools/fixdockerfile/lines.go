@@ -178,6 +178,8 @@ func (f *fixer) lastInstruction() *dockerfile.Instruction {
 // reports whether it is exposed now. A range that holds it is left alone.
 func (f *fixer) dedupe(in *dockerfile.Instruction, lookup func(string) (string, bool), exposed bool) bool {
 	words := in.Words()
+	// an escape at the end of a word would become a continuation at the end of the line
+	escaped := slices.ContainsFunc(words, func(t dockerfile.Token) bool { return t.Text[len(t.Text)-1] == f.Escape })
 	var keep []dockerfile.Token
 	for _, w := range words {
 		value, _ := f.Expand(w.Text, lookup)
@@ -185,7 +187,7 @@ func (f *fixer) dedupe(in *dockerfile.Instruction, lookup func(string) (string, 
 		switch {
 		case !ok || f.port < lo || hi < f.port:
 			keep = append(keep, w)
-		case lo == hi && exposed && w.Text == value:
+		case lo == hi && exposed && w.Text == value && !escaped:
 			// dropped
 		default:
 			keep, exposed = append(keep, w), true
@@ -205,7 +207,7 @@ func (f *fixer) dedupe(in *dockerfile.Instruction, lookup func(string) (string, 
 		case w.Start < keep[0].Start:
 			f.replaceToken(in, dockerfile.Token{Start: w.Start, End: words[i+1].Start}, "")
 		default:
-			f.replaceToken(in, dockerfile.Token{Start: words[i-1].End, End: w.End}, "")
+			f.deleteBetween(in, words[i-1].End, w.End)
 		}
 	}
 	return exposed

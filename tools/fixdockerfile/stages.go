@@ -3,7 +3,6 @@ package main
 import (
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"alfred/healthcheck/tools/fixdockerfile/dockerfile"
@@ -19,13 +18,6 @@ type stage struct {
 	base     string // the image with global ARGs filled in
 	parent   *stage // where the base is an earlier stage
 	body     []*dockerfile.Instruction
-}
-
-func (s *stage) name() string {
-	if s.alias.Text != "" {
-		return "stage " + s.alias.Text
-	}
-	return "stage " + strconv.Itoa(s.index)
 }
 
 // chain returns the stages s is built on, the first one first, s last.

@@ -31,82 +31,70 @@ func texts(args []arg) []string {
 // A wrapper is the healthcheck in front of a command: NAME OPTION... --.
 type wrapper struct {
 	name    string
-	options []string
+	options []option
 }
+
+// An option is one word, --json or --timeout=5s, or two.
+type option []string
+
+func (o option) name() string {
+	name, _, _ := strings.Cut(strings.TrimLeft(o[0], "-"), "=")
+	return name
+}
+
+func (o option) exports() bool { return o.name() == "export-prom" }
 
 // argv returns the wrapper as the pattern wants it, exporting on addr.
 func (w *wrapper) argv(addr string) []string {
-	name := binary
+	argv := []string{binary}
 	if w.name == binaryPath {
-		name = w.name
+		argv[0] = w.name
 	}
-	var options []string
-	exports := false
-	for i := 0; i < len(w.options); i++ {
-		option := w.options[i]
-		flag, _, joined := strings.Cut(option, "=")
+	if !slices.ContainsFunc(w.options, option.exports) {
+		argv = append(argv, "--export-prom", addr)
+	}
+	for _, o := range w.options {
+		flag, _, joined := strings.Cut(o[0], "=")
 		switch {
-		case !isExport(option):
-			options = append(options, option)
+		case !o.exports():
+			argv = append(argv, o...)
 		case joined:
-			options = append(options, flag+"="+addr)
+			argv = append(argv, flag+"="+addr)
 		default:
-			options = append(options, option, addr)
-			i++
-		}
-		exports = exports || isExport(option)
-	}
-	if !exports {
-		options = append([]string{"--export-prom", addr}, options...)
-	}
-	return append([]string{name}, options...)
-}
-
-func withoutExport(options []string) []string {
-	var others []string
-	for i := 0; i < len(options); i++ {
-		if !isExport(options[i]) {
-			others = append(others, options[i])
-		} else if !strings.Contains(options[i], "=") {
-			i++
+			argv = append(argv, flag, addr)
 		}
 	}
-	return others
+	return argv
 }
 
 // checks reports whether the wrapper has something to check, so that it is of
 // use without a command, as a sidecar.
 func (w *wrapper) checks() bool {
-	return slices.ContainsFunc(w.options, func(o string) bool {
-		name, _, _ := strings.Cut(strings.TrimLeft(o, "-"), "=")
-		return strings.HasPrefix(o, "-") && slices.Contains([]string{"http", "tcp", "redis", "postgres"}, name)
+	return slices.ContainsFunc(w.options, func(o option) bool {
+		return slices.Contains([]string{"http", "tcp", "redis", "postgres"}, o.name())
 	})
-}
-
-func isExport(option string) bool {
-	name, _, _ := strings.Cut(option, "=")
-	return name == "--export-prom" || name == "-export-prom"
 }
 
 // boolOptions are healthcheck's options that take no value.
 var boolOptions = []string{"json", "tls-insecure", "signal-group", "version", "help", "h"}
 
 // parseOptions reads healthcheck's own words up to the command: the subcommand
-// `serve` of old releases, options, and --, which old scripts leave out.
-func parseOptions(args []string) (options []string, n int, separated bool) {
+// `serve` of old releases, options, and --, which old scripts leave out. It
+// returns how many words that are.
+func parseOptions(args []string) (options []option, n int, separated bool) {
 	if len(args) > 0 && args[0] == "serve" {
 		n = 1
 	}
-	for ; n < len(args) && strings.HasPrefix(args[n], "-"); n++ {
+	for n < len(args) && strings.HasPrefix(args[n], "-") && args[n] != "-" {
 		if args[n] == "--" {
 			return options, n + 1, true
 		}
-		options = append(options, args[n])
-		name := strings.TrimLeft(args[n], "-")
-		if !strings.Contains(name, "=") && !slices.Contains(boolOptions, name) && n+1 < len(args) && args[n+1] != "--" {
-			n++
-			options = append(options, args[n])
+		o := option(args[n : n+1])
+		if !strings.Contains(o[0], "=") && !slices.Contains(boolOptions, o.name()) && n+1 < len(args) && args[n+1] != "--" {
+			o = args[n : n+2]
 		}
+		options = append(options, o)
+		n += len(o)
 	}
 	return options, n, false
 }
@@ -125,7 +113,7 @@ func unwrap(argv []arg) (w *wrapper, command []arg, err error) {
 		w = &wrapper{word, options}
 		if inner, rest, err := unwrap(command); err == nil && inner != nil {
 			// wrapped twice: the metrics port would be taken
-			w.options = append(w.options, withoutExport(inner.options)...)
+			w.options = append(w.options, slices.DeleteFunc(inner.options, option.exports)...)
 			command = rest
 		}
 		return w, command, nil
@@ -139,20 +127,16 @@ func unwrap(argv []arg) (w *wrapper, command []arg, err error) {
 // startsWrapper reports whether words[i] is the healthcheck binary and not,
 // say, an application's own program of that name.
 func startsWrapper(words []string, i int) bool {
-	named := path.Base(words[i]) == binary
-	next := ""
-	if i+1 < len(words) {
-		next = words[i+1]
-	}
-	switch {
-	case i == 0 && (words[i] == binary || words[i] == binaryPath):
-		return true
-	case isExport(next):
-		return named || i == 0 && slices.Contains(words, "--")
-	case i == 0 && named && strings.HasPrefix(next, "-") && slices.Contains(words, "--"):
+	if i == 0 && (words[i] == binary || words[i] == binaryPath) {
 		return true
 	}
-	return named && (next == "serve" || slices.ContainsFunc(words[i+1:], isExport))
+	options, n, separated := parseOptions(words[i+1:])
+	exports := slices.ContainsFunc(options, option.exports)
+	serves := n > 0 && words[i+1] == "serve"
+	if path.Base(words[i]) != binary {
+		return i == 0 && exports && separated // under another name
+	}
+	return exports || serves || i == 0 && separated
 }
 
 // unwrapScript takes the healthcheck out of a shell's script. What is left
@@ -161,6 +145,9 @@ func startsWrapper(words []string, i int) bool {
 func unwrapScript(shell []arg, script arg, extra []arg) (w *wrapper, command []arg, err error) {
 	tokens, err := shellTokens(script.text)
 	if err != nil {
+		if exporter.MatchString(script.text) {
+			return nil, nil, errCut
+		}
 		return nil, slices.Concat(shell, []arg{script}, extra), nil // the shell's to refuse
 	}
 	if inner, i := innerShell(tokens, script.cmd); inner != nil {
@@ -237,7 +224,7 @@ func cutWrapper(script string, tokens []shellToken) (w *wrapper, before, after s
 		next := i + 1 + len(own) // where the command begins
 		words := ownWords(own)
 		options, n, separated := parseOptions(tokenTexts(words))
-		exports := len(words) > 0 && words[0].text == "serve" || slices.ContainsFunc(options, isExport)
+		exports := len(words) > 0 && words[0].text == "serve" || slices.ContainsFunc(options, option.exports)
 		switch {
 		case !exports && !separated:
 			continue

@@ -279,10 +279,10 @@ func flags(text string, pos, end int, escape byte) ([]Token, int) {
 				quote = 0
 			case c == escape:
 				if pos++; pos < end {
-					word.WriteByte(text[pos])
+					word.WriteRune(rune(text[pos]))
 				}
 			default:
-				word.WriteByte(c)
+				word.WriteRune(rune(c)) // BuildKit takes each byte for a character
 			}
 		}
 		pos = min(pos, end)
