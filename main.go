@@ -68,16 +68,15 @@ Exit: 0 healthy, 1 not, 125 wrong usage, 126 and 127 CMD not run, else CMD's.
 `
 
 func main() {
-	// First of all, since by default a Go program that is PID 1 ends with status 2 on TERM.
+	// First of all, since by default a Go program that is PID 1 ends with status 2 on TERM. A probe is not PID 1, and is spared
+	// the cost of it.
 	var signals *supervise.Signals
 	var stop <-chan os.Signal
 	if slices.Contains(os.Args[1:], "--") {
 		signals = supervise.Listen()
 		stop = signals.Stop
-	} else {
-		c := make(chan os.Signal, 1)
-		signal.Notify(c, syscall.SIGTERM, syscall.SIGINT)
-		stop = c
+	} else if os.Getpid() == 1 {
+		stop = stopSignals()
 	}
 	os.Exit(run(os.Args[1:], signals, stop, os.Stdout, os.Stderr))
 }
@@ -121,9 +120,11 @@ func complain(stderr io.Writer, err error) int {
 
 // runProbe is the first mode: probe once, or until everything passes, and print.
 func runProbe(c *config, checks []*probe.Check, stop <-chan os.Signal, stdout, stderr *os.File) int {
-	go func() { // ends with the process
-		os.Exit(128 + int((<-stop).(syscall.Signal)))
-	}()
+	if stop != nil {
+		go func() { // ends with the process
+			os.Exit(128 + int((<-stop).(syscall.Signal)))
+		}()
+	}
 	var results []probe.Result
 	if c.wait > 0 {
 		results = probe.Wait(context.Background(), checks, c.wait, logWaiting(stderr))
@@ -200,8 +201,18 @@ func runSidecar(c *config, checks []*probe.Check, stop <-chan os.Signal, stderr 
 		return complain(stderr, err)
 	}
 	go monitor.Run(context.Background()) // ends with the process
+	if stop == nil {
+		stop = stopSignals()
+	}
 	<-stop
 	return exitOK
+}
+
+// stopSignals receives what ends a program without a command.
+func stopSignals() <-chan os.Signal {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT)
+	return c
 }
 
 // serve starts to answer on the exported address, if there is one, and says where that is.
