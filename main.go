@@ -36,35 +36,30 @@ const (
 	exitOwn    = 125 // healthcheck itself could not do it
 )
 
-const usageText = `healthcheck ` + Version + `: tell the truth about a service's health, or run it as its init
+const usageText = `healthcheck ` + Version + `: tell the truth about a service's health, or be its init
 
   healthcheck CHECK... [OPTION...]                      probe once, print, exit
   healthcheck [--export-prom ADDR] [CHECK...] [OPTION...] -- CMD...   run CMD
   healthcheck --export-prom ADDR CHECK... [OPTION...]   export, until a signal
 
-Checks, each any number of times; NAME= in front of a value names the check:
   --http URL           http://localhost:8080/health; also https, http+unix
-  --tcp HOST:PORT      something listens there
-  --redis URL          redis://:${REDIS_PASSWORD}@cache:6379/0; also rediss, unix
-  --postgres URL       postgres://app:${file:/run/secrets/db}@db:5432/app
-Options:
+  --tcp HOST:PORT      something listens there. Checks repeat, and have names:
+  --redis URL          cache=redis://:${REDIS_PASSWORD}@cache:6379; also rediss
+  --postgres URL       database=postgres://app:${file:/run/secrets/db}@db/app
   --timeout 5s         deadline of one whole check
   --wait 0             try again until every check passes, at most this long
   --interval 15s       between background checks
   --json               print the results as one JSON document
-  --http-method GET    --http-header 'K: V' (repeatable)
-  --http-status 200-299,401                   --http-body REGEXP
+  --http-method GET    --http-header 'K: V' (repeatable)   --http-body REGEXP
+  --http-status 200-299,401     --tls-server-name NAME     --tls-insecure
   --tls-ca FILE        --tls-cert FILE        --tls-key FILE
-  --tls-server-name NAME                      --tls-insecure
-With CMD, whose status becomes healthcheck's:
   --export-prom ADDR   serve /metrics, /health, /healthz there, as in :9091
-  --stop-signal A:B    send B when A comes (repeatable; A:0 drops it)
-  --kill-after 0       SIGKILL that long after TERM, INT or QUIT; 0: never
+  --stop-signal A:B    send CMD B when A comes (repeatable); A:0 drops it
+  --kill-after 0       SIGKILL CMD that long after TERM, INT or QUIT; 0: never
   --success-status N   a status of CMD that becomes 0 (repeatable)
   --signal-group       send signals to CMD's whole process group
-  --version, --help
-Each has a default in HEALTHCHECK_<NAME>, as in HEALTHCHECK_KILL_AFTER=10s.
-Exit: 0 healthy, 1 not, 125 wrong usage, 126 and 127 CMD not run, else CMD's.
+  --version, --help    any option has a default in HEALTHCHECK_<NAME>
+Exit: 0 healthy, 1 not, 125 wrong usage, 126 and 127 CMD not run, else CMD's own
 `
 
 func main() {
