@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"path"
 	"regexp"
 	"slices"
@@ -86,17 +87,16 @@ func (f *fixer) copyInFinal() error {
 			f.mendCopy(c, c.dest)
 		case good < 0 && moved == 0:
 			comment, moved = f.remove(c.in), c.in.Line
+			f.did("COPY moved from line %d to the final stage%s", moved, lost(c.stage))
 		default:
 			f.remove(c.in)
-			f.did("COPY on line %d removed", c.in.Line)
+			f.did("COPY on line %d removed%s", c.in.Line, lost(c.stage))
 		}
 	}
 	if good >= 0 {
 		return nil
 	}
-	if moved > 0 {
-		f.did("COPY moved from line %d to the final stage", moved)
-	} else {
+	if moved == 0 {
 		f.did("COPY added")
 	}
 	return f.insertAfter(f.final.from, comment+copyLine.String()+f.Newline)
@@ -128,6 +128,17 @@ func runs(s *stage) bool {
 	return slices.ContainsFunc(s.body, func(in *dockerfile.Instruction) bool {
 		return in.Name == "RUN" && runsBinary.MatchString(in.Args.Text)
 	})
+}
+
+// lost warns of a stage that starts healthcheck, for a build with --target, and
+// has it no more.
+func lost(s *stage) string {
+	if s != nil && slices.ContainsFunc(s.body, func(in *dockerfile.Instruction) bool {
+		return slices.Contains([]string{"CMD", "ENTRYPOINT", "HEALTHCHECK"}, in.Name) && strings.Contains(in.Args.Text, binary)
+	}) {
+		return fmt.Sprintf(" (the stage on line %d starts healthcheck and has it no more)", s.from.Line)
+	}
+	return ""
 }
 
 // expose leaves the metrics port exposed once, in the final stage.

@@ -63,6 +63,11 @@ func TestRun(t *testing.T) {
 		{[]string{"-cmd", "nginx", "nocmd"}, 0, "nocmd: fixed: healthcheck stage added, COPY added, EXPOSE 9091 added, wrapped CMD added\n", "", unfixed},
 		{[]string{"nothere", "unfixed"}, 1, "unfixed: fixed: " + did,
 			"fixdockerfile: nothere: no such file or directory\nhint: give the path of a Dockerfile that can be read, in a folder that can be written\n", fixed},
+		{[]string{"text"}, 1, "", "fixdockerfile: text:1: unknown instruction \"WHATEVER\"\nhint: is this a Dockerfile?\n", unfixed},
+		{[]string{"-check", "dev"}, 1, "dev: to fix: healthcheck stage added, COPY moved from line 2 to the final stage (the stage on line 1 starts healthcheck and has it no more), EXPOSE 9091 added, CMD wrapped\n" +
+			"--- dev\n+++ dev\n@@ -1,5 +1,7 @@\n+FROM alfred/healthcheck:0.4.0 AS healthcheck\n FROM debian:12 AS dev\n-COPY --from=healthcheck /usr/local/bin/healthcheck /usr/local/bin/\n" +
+			" CMD [\"healthcheck\", \"--\", \"app\"]\n FROM debian:12\n-CMD [\"app\"]\n+COPY --from=healthcheck /usr/local/bin/healthcheck /usr/local/bin/\n+EXPOSE 9091\n" +
+			"+CMD [\"healthcheck\", \"--export-prom\", \":9091\", \"--\", \"app\"]\n", "", unfixed},
 		{[]string{"."}, 1, "", "fixdockerfile: .: not a regular file\nhint: give the path of a Dockerfile\n", unfixed},
 		{[]string{"--", "-dash"}, 0, "-dash: ok\n", "", unfixed},
 		{[]string{"-h"}, 0, usage, "", unfixed},
@@ -81,6 +86,9 @@ func TestRun(t *testing.T) {
 			write(t, "fixed", fixed)
 			write(t, "-dash", fixed)
 			write(t, "nocmd", noCommand)
+			write(t, "text", "whatever it is")
+			write(t, "dev", "FROM debian:12 AS dev\nCOPY --from=healthcheck /usr/local/bin/healthcheck /usr/local/bin/\n"+
+				"CMD [\"healthcheck\", \"--\", \"app\"]\nFROM debian:12\nCMD [\"app\"]\n")
 			var stdout, stderr bytes.Buffer
 			status := run(tt.args, &stdout, &stderr)
 			if status != tt.status || stdout.String() != tt.stdout || stderr.String() != tt.stderr {

@@ -178,6 +178,9 @@ func (p *parser) instruction() error {
 	in.End = p.next
 	p.lead = p.next
 	p.Instructions = append(p.Instructions, in)
+	if len(p.Instructions) == 1 && !names[in.Name] {
+		return &Error{in.Line, "unknown instruction " + quote(in.Name), "is this a Dockerfile?"}
+	}
 	return in.check()
 }
 
