@@ -17,7 +17,10 @@
 //     wrapper that stands in CMD behind an ENTRYPOINT moves to the front.
 //   - A shell form goes through its shell, text unchanged.
 //   - A wrapper's port becomes :9091, its other options stay.
-//   - COPYs of the binary and EXPOSE 9091 in other stages are removed.
+//   - COPYs of the binary and EXPOSE 9091 in other stages are removed; a stage whose
+//     RUN uses the binary keeps its COPY, or it would not build.
+//   - Official database images look at their first word, so docker-entrypoint.sh
+//     is called once more behind the wrapper: see dispatching in command.go.
 //   - The healthcheck stage has the --platform of the final stage.
 //   - What the base image alone knows, it does not guess: see -cmd.
 //
