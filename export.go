@@ -343,23 +343,26 @@ func (e *exporter) page(*http.Request) (int, string, []byte) {
 	}
 	text := html.EscapeString
 	write(pageHead, `<title>`, headline, `: `, text(name), `</title></head><body><header class="`, string(verdict), `"><h1>`, headline, `</h1><p>`, text(name), ` `, text(e.version), `</p></header><main>`)
-	if e.command != nil {
-		e.writeCommandCard(write, text)
-	}
-	if len(states) == 0 {
-		write(`<p class="none">No checks are configured. Liveness is all that is known.</p>`)
+	if !e.up() {
+		e.writeCommandCard(write)
 	}
 	for _, status := range []probe.Status{probe.Failed, "unknown", probe.Degraded, probe.OK} {
+		if status == probe.OK && e.command != nil && e.up() {
+			e.writeCommandCard(write)
+		}
 		for i := range states {
 			writeCheckCard(write, text, &states[i], status)
 		}
+	}
+	if len(states) == 0 {
+		write(`<p class="none">No checks are configured: whether the service runs is all that is known.</p>`)
 	}
 	write(`</main><footer><a href="/metrics">metrics</a> <a href="/health">health</a> <a href="/healthz">healthz</a><p>healthcheck `, Version, ` · `, time.Now().UTC().Format("2006-01-02 15:04:05"), ` UTC · refreshes every 5 s</p></footer></body></html>`+"\n")
 	return http.StatusOK, "text/html; charset=utf-8", []byte(b.String())
 }
 
 // writeCommandCard writes what is known of CMD.
-func (e *exporter) writeCommandCard(write func(...string), text func(string) string) {
+func (e *exporter) writeCommandCard(write func(...string)) {
 	state, class := "running", "ok"
 	switch {
 	case e.command.Started().IsZero():

@@ -11,7 +11,7 @@ import (
 type State struct {
 	Check *Check
 	Last  Result    // of the last run that ended; its Check is nil before the first has
-	Since time.Time // when it went to the status that it has, healthy or not
+	Since time.Time // when it went to the status that it has
 
 	Successes, Failures, Timeouts uint64 // runs by result; a timeout is no failure here
 	ConsecutiveFailures           uint64 // runs without success since the last one
@@ -85,6 +85,9 @@ func (m *Monitor) note(i int, r Result) {
 	healthy := r.Status != Failed
 	changed := s.Known() && s.Healthy() != healthy
 	first := !s.Known()
+	if s.Last.Status != r.Status {
+		s.Since = r.Start.Add(r.Duration)
+	}
 	s.Last = r
 	switch {
 	case healthy:
@@ -97,9 +100,6 @@ func (m *Monitor) note(i int, r Result) {
 	default:
 		s.Failures++
 		s.ConsecutiveFailures++
-	}
-	if first || changed {
-		s.Since = r.Start.Add(r.Duration)
 	}
 	if changed || first && !healthy {
 		m.changed(*s)
