@@ -1,12 +1,15 @@
 package probe
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/textproto"
@@ -30,6 +33,7 @@ const (
 
 var (
 	errRedirects error = cleanError("more than " + strconv.Itoa(maxRedirects) + " redirects")
+	errRedirect  error = cleanError("a redirect to a URL that is not of HTTP")
 	errNotHTTP   error = cleanError("the answer is not HTTP")
 	errHeader    error = cleanError("the answer's header is longer than " + strconv.Itoa(maxHeader>>10) + " KiB")
 )
@@ -196,38 +200,7 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 // probeHTTP sends one request and judges the answer.
 func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, socket string) error {
 	setup := &env.http
-	dialPlain := func(_ context.Context, network, address string) (net.Conn, error) {
-		// net/http's own context outlives the request's; a dial must not.
-		if socket != "" && address == "localhost:80" {
-			network, address = "unix", socket
-		}
-		conn, err := dial(ctx, r, network, address)
-		if err == nil {
-			r.enter(PhaseReply)
-		}
-		return conn, err
-	}
-	transport := &http.Transport{
-		Proxy:                  nil, // a probe goes where it says
-		DisableCompression:     true,
-		DisableKeepAlives:      true,
-		MaxResponseHeaderBytes: maxHeader,
-		ReadBufferSize:         4096,
-		DialContext:            dialPlain,
-		DialTLSContext: func(_ context.Context, network, address string) (net.Conn, error) {
-			conn, err := dial(ctx, r, network, address)
-			if err != nil {
-				return nil, err
-			}
-			host, _, _ := net.SplitHostPort(address)
-			t, err := handshake(r, conn, env.tls.config(host))
-			if err != nil {
-				return nil, err
-			}
-			r.enter(PhaseReply)
-			return t, nil
-		},
-	}
+	transport := roundTripper(func(u *url.URL) (net.Conn, error) { return open(ctx, r, env, u, socket) })
 	client := &http.Client{Transport: transport, CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		if setup.status != nil && setup.accepts(req.Response.StatusCode) {
 			return http.ErrUseLastResponse
@@ -242,6 +215,7 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 			req.Host = ""
 		}
 		req.Header.Del("Referer") // it would carry the query
+		req.Response.Body.Close() // unread, else http.Client waits for some of it
 		return nil
 	}}
 	req := (&http.Request{Method: setup.method, URL: target, Header: setup.header.Clone(), Host: setup.host}).WithContext(ctx)
@@ -293,18 +267,87 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 	return nil
 }
 
+// open connects to where a request goes, the first or one that a redirect led to.
+func open(ctx context.Context, r *run, env *environment, u *url.URL, socket string) (net.Conn, error) {
+	port := map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	if port == "" || u.Hostname() == "" {
+		return nil, errRedirect
+	}
+	network, address := "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port))
+	if socket != "" && u.Scheme == "http" && address == "localhost:80" {
+		network, address = "unix", socket
+	}
+	conn, err := dial(ctx, r, network, address)
+	if err == nil && u.Scheme == "https" {
+		var t *tls.Conn
+		if t, err = handshake(r, conn, env.tls.config(u.Hostname())); err == nil {
+			conn = t
+		} else {
+			err = &phaseError{PhaseTLS, err}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.enter(PhaseReply)
+	return conn, nil
+}
+
+// A roundTripper sends a request on a connection of its own, which it opens, and reads the answer, all in the goroutine
+// of its caller. http.Transport has others, which end some time after the check has, and logs what a peer sends unasked.
+type roundTripper func(*url.URL) (net.Conn, error)
+
+func (open roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
+	conn, err := open(req.URL)
+	if err != nil {
+		return nil, err
+	}
+	sent := *req
+	sent.Close = true
+	werr := sent.Write(conn) // a server that refuses early has said why
+	resp, err := readResponse(conn, req)
+	if err != nil {
+		conn.Close()
+		if _, clear := err.(cleanError); werr != nil && !clear {
+			err = werr
+		}
+		return nil, err
+	}
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{resp.Body, conn}
+	return resp, nil
+}
+
+// readResponse reads an answer up to its body, and what informational ones come before it (RFC 9110 section 15.2).
+func readResponse(conn net.Conn, req *http.Request) (*http.Response, error) {
+	limited := &io.LimitedReader{R: conn, N: maxHeader}
+	r := bufio.NewReader(limited)
+	for {
+		if _, err := r.Peek(1); err != nil {
+			return nil, err
+		}
+		resp, err := http.ReadResponse(r, req)
+		switch {
+		case err != nil && limited.N <= 0:
+			return nil, errHeader
+		case err != nil && strings.HasPrefix(err.Error(), "malformed HTTP"):
+			return nil, errNotHTTP
+		case err != nil:
+			return nil, err
+		case resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols:
+			limited.N = math.MaxInt64
+			return resp, nil
+		}
+	}
+}
+
 // httpError takes out of net/http's errors what says where and repeats the URL.
 func httpError(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err
-	}
-	text := err.Error()
-	if strings.Contains(text, "malformed HTTP") {
-		return errNotHTTP
-	}
-	if strings.Contains(text, "server response headers exceeded") {
-		return errHeader
 	}
 	return err
 }

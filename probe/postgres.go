@@ -216,7 +216,7 @@ func (t *pgTarget) probe(ctx context.Context, r *run) error {
 			if err == nil {
 				return nil
 			}
-			phase := phaseOf(err, r.phase.Load().(Phase))
+			phase := phaseOf(err, r.phase)
 			if first == nil {
 				first = &phaseError{phase, err}
 			}
@@ -282,7 +282,7 @@ func (t *pgTarget) tryHost(ctx context.Context, r *run, i int, attr string, host
 	if len(ways) == 1 || err == nil || ctx.Err() != nil || !otherWay(err, ways[0]) {
 		return plainReason(err)
 	}
-	phase := phaseOf(err, r.phase.Load().(Phase))
+	phase := phaseOf(err, r.phase)
 	err2 := t.tryOnce(ctx, r, i, attr, ways[1])
 	if err2 == nil || tells(err2) > tells(err) {
 		return plainReason(err2)

@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -75,16 +74,16 @@ type Check struct {
 // and returns an error unless the target is healthy. The context's deadline bounds it.
 type prober func(ctx context.Context, r *run) error
 
-// A run is a check under way. The phase may be set by goroutines of net/http.
+// A run is a check under way.
 type run struct {
 	Result
-	phase atomic.Value // Phase
+	phase Phase
 }
 
 // clean makes words of the peer fit for a Result.
 func (r *run) clean(s string) string { return r.Check.redact.clean(s) }
 
-func (r *run) enter(p Phase) { r.phase.Store(p) }
+func (r *run) enter(p Phase) { r.phase = p }
 
 // Options are what the checks have in common. The zero value is usable but for Timeout.
 type Options struct {
@@ -223,7 +222,7 @@ func (c *Check) Run(ctx context.Context) Result {
 	if err != nil {
 		deadline, _ := ctx.Deadline()
 		result.Status = Failed
-		result.Phase = phaseOf(err, r.phase.Load().(Phase))
+		result.Phase = phaseOf(err, r.phase)
 		result.Message, result.TimedOut = c.redact.describe(err, deadline.Sub(r.Start))
 	}
 	result.Message = cut(result.Message, maxMessage)
