@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -137,7 +136,7 @@ func (h *httpSetup) accepts(status int) bool {
 func parseHTTP(env *environment, c *Check, x expanded) error {
 	scheme, rest, ok := strings.Cut(x.text, "://")
 	if !ok {
-		return usage(meant("http://", x.text, "--http http://localhost:8080/health"), "a URL begins with http:// or https://")
+		return usage(meant("http://", x, "--http http://localhost:8080/health"), "a URL begins with http:// or https://")
 	}
 	scheme = strings.ToLower(scheme)
 	socket := ""
@@ -169,16 +168,20 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 	if err := checkPort(u.Port(), u.Port() != "" || strings.HasSuffix(u.Host, ":")); err != nil {
 		return err
 	}
-	u.Fragment, u.RawFragment = "", ""
 	path := u.EscapedPath()
+	if strings.Contains(path+u.Fragment, "@") { // user-info ended before it was meant to, and the path is shown
+		return usage("percent-encode what is special in user name and password, or insert them with ${VAR}; an @ in the path is written %40", "an @ stands behind the host")
+	}
+	u.Fragment, u.RawFragment = "", ""
 	for _, inserted := range x.inPath { // a webhook's token, say
 		path = strings.ReplaceAll(path, percent(inserted, "/"), mask)
 	}
 	c.redact.add(x.inPath...)
-	c.Target = scheme + "://" + u.Host + path + maskQuery(u.RawQuery)
+	host := u.Host
 	if socket != "" {
-		c.Target = scheme + "://" + percent(socket, "") + path + maskQuery(u.RawQuery)
+		host = percent(socket, "")
 	}
+	c.Target = escape(scheme + "://" + host + path + x.maskQuery(u.RawQuery))
 
 	c.redact.add(env.http.secrets...)
 	if u.User != nil {
@@ -200,31 +203,11 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 // probeHTTP sends one request and judges the answer.
 func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, socket string) error {
 	setup := &env.http
-	transport := roundTripper(func(u *url.URL) (net.Conn, error) { return open(ctx, r, env, u, socket) })
-	client := &http.Client{Transport: transport, CheckRedirect: func(req *http.Request, via []*http.Request) error {
-		if setup.status != nil && setup.accepts(req.Response.StatusCode) {
-			return http.ErrUseLastResponse
-		}
-		if len(via) > maxRedirects {
-			return errRedirects
-		}
-		first := via[0].URL
-		if req.URL.Host != first.Host || req.URL.Scheme != first.Scheme && req.URL.Scheme != "https" {
-			req.Header = http.Header{"User-Agent": req.Header["User-Agent"]} // secrets are for the host they were given for
-			req.URL.User = nil
-			req.Host = ""
-		}
-		req.Header.Del("Referer") // it would carry the query
-		req.Response.Body.Close() // unread, else http.Client waits for some of it
-		return nil
-	}}
-	req := (&http.Request{Method: setup.method, URL: target, Header: setup.header.Clone(), Host: setup.host}).WithContext(ctx)
-	resp, err := client.Do(req)
+	resp, err := fetch(ctx, r, env, target, socket)
 	if err != nil {
-		return httpError(err)
+		return err
 	}
 	defer resp.Body.Close()
-	r.enter(PhaseReply)
 	r.HTTPStatus = resp.StatusCode
 	code := strconv.Itoa(resp.StatusCode)
 	reason := strings.TrimSpace(strings.TrimPrefix(resp.Status, code))
@@ -267,6 +250,54 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 	return nil
 }
 
+// fetch sends the request, and another for as long as the answer is a redirect, and returns the final answer. It does so in the
+// goroutine of its caller: http.Client's transport has others, which end some time after the check has, and logs what a
+// peer sends unasked.
+func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socket string) (*http.Response, error) {
+	setup := &env.http
+	req := &http.Request{Method: setup.method, URL: target, Header: setup.header.Clone(), Host: setup.host, Close: true}
+	if u := target.User; u != nil && req.Header.Get("Authorization") == "" {
+		password, _ := u.Password()
+		req.SetBasicAuth(u.Username(), password)
+	}
+	for redirects := 0; ; redirects++ {
+		conn, err := open(ctx, r, env, req.URL, socket)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := exchange(conn, req)
+		if err != nil {
+			return nil, err
+		}
+		location := resp.Header.Get("Location")
+		switch resp.StatusCode { // RFC 9110 section 15.4
+		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther:
+			if req.Method != http.MethodHead && location != "" {
+				req.Method = http.MethodGet
+			}
+		case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		default:
+			return resp, nil
+		}
+		if location == "" || setup.status != nil && setup.accepts(resp.StatusCode) {
+			return resp, nil
+		}
+		resp.Body.Close()
+		if redirects == maxRedirects {
+			return nil, errRedirects
+		}
+		next, err := req.URL.Parse(location)
+		if err != nil {
+			return nil, errRedirect
+		}
+		if next.Host != target.Host || next.Scheme != target.Scheme && next.Scheme != "https" {
+			req.Header = http.Header{"User-Agent": setup.header["User-Agent"]} // secrets are for the host they were given for
+			req.Host = ""
+		}
+		req.URL = next
+	}
+}
+
 // open connects to where a request goes, the first or one that a redirect led to.
 func open(ctx context.Context, r *run, env *environment, u *url.URL, socket string) (net.Conn, error) {
 	port := map[string]string{"http": "80", "https": "443"}[u.Scheme]
@@ -293,18 +324,9 @@ func open(ctx context.Context, r *run, env *environment, u *url.URL, socket stri
 	return conn, nil
 }
 
-// A roundTripper sends a request on a connection of its own, which it opens, and reads the answer, all in the goroutine
-// of its caller. http.Transport has others, which end some time after the check has, and logs what a peer sends unasked.
-type roundTripper func(*url.URL) (net.Conn, error)
-
-func (open roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
-	conn, err := open(req.URL)
-	if err != nil {
-		return nil, err
-	}
-	sent := *req
-	sent.Close = true
-	werr := sent.Write(conn) // a server that refuses early has said why
+// exchange sends a request on conn and reads the answer, whose body owns conn.
+func exchange(conn net.Conn, req *http.Request) (*http.Response, error) {
+	werr := req.Write(conn) // a server that refuses early has said why
 	resp, err := readResponse(conn, req)
 	if err != nil {
 		conn.Close()
@@ -341,15 +363,6 @@ func readResponse(conn net.Conn, req *http.Request) (*http.Response, error) {
 			return resp, nil
 		}
 	}
-}
-
-// httpError takes out of net/http's errors what says where and repeats the URL.
-func httpError(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		err = u.Err
-	}
-	return err
 }
 
 // readBody reads what the verdict needs: all of it up to maxBody where a pattern must match or a JSON object begins, otherwise
