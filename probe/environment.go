@@ -63,14 +63,14 @@ func wrongScheme(kind, scheme, want string) error {
 
 // meant is the hint for a value without a scheme: the URL meant, where it is a host with perhaps a port and a path and has
 // nothing in which a secret could hide, else an example.
-func meant(scheme, value, example string) string {
-	value, _, hasQuery := strings.Cut(value, "?")
+func meant(scheme string, x expanded, example string) string {
+	value, _, hasQuery := strings.Cut(x.text, "?")
 	authority, path, _ := strings.Cut(value, "/")
 	host, port, hasPort := authority, "", false
 	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
 		host, port, hasPort = authority[:i], authority[i+1:], true
 	}
-	if !consists(host, "._:[]-") || hasPort && checkPort(port, true) != nil || path != "" && !consists(path, "._~/-") {
+	if x.refs || !consists(host, "._:[]-") || hasPort && checkPort(port, true) != nil || path != "" && !consists(path, "._~/-") {
 		return "as in " + example
 	}
 	if hasQuery {

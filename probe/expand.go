@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -16,6 +17,7 @@ const maxSecretFile = 64 << 10
 // An expanded value is a check's value after ${VAR} and ${file:…} were replaced.
 type expanded struct {
 	text    string
+	refs    bool     // something was inserted
 	secrets []string // what was inserted where secrets stand, in user-info and query
 	inPath  []string // what was inserted in the path
 }
@@ -62,7 +64,7 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 	}
 	if len(list) == 1 && list[0].isRef {
 		text, err := env.resolve(list[0].name)
-		return expanded{text: text}, err
+		return expanded{text: text, refs: true}, err
 	}
 	// The same length with nothing in the references that could be taken for a delimiter.
 	var blank strings.Builder
@@ -81,14 +83,16 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 			if text, err = env.resolve(p.name); err != nil {
 				return expanded{}, err
 			}
+			result.refs = true
 			switch {
+			case text == "":
 			case userinfo[0] <= at && at < userinfo[1], at >= query:
 				result.secrets = append(result.secrets, text)
 				text = percent(text, "")
 			case at >= path:
 				result.inPath = append(result.inPath, text)
 				text = percent(text, "/")
-			case text != "" && !consists(text, "._:,[]-"):
+			case !consists(text, "._:,[]-"):
 				return expanded{}, usage("a host or a port goes there; a whole URL can be inserted only as the whole value", "${%s}: it holds a character that no host or port has", p.name)
 			}
 		}
@@ -110,9 +114,8 @@ func splitURL(kind, s string) (userinfo [2]int, path, query int) {
 	rest := s[start:]
 	authority := strings.IndexAny(rest, "/?#")
 	if kind == "postgres" {
-		at := strings.IndexAny(rest, "@/")
-		authority = max(at, 0)
-		if at >= 0 && rest[at] == '@' {
+		authority = 0
+		if at := strings.IndexAny(rest, "@/"); at >= 0 && rest[at] == '@' {
 			userinfo = [2]int{start, start + at}
 			authority = at + 1
 		}
@@ -194,8 +197,8 @@ func reason(err error) error {
 	return err
 }
 
-// maskQuery is a query with every value masked, as in a target that is shown.
-func maskQuery(raw string) string {
+// maskQuery is the query of x with every value masked, as in a target that is shown.
+func (x *expanded) maskQuery(raw string) string {
 	if raw == "" {
 		return ""
 	}
@@ -203,9 +206,9 @@ func maskQuery(raw string) string {
 	for pair := range strings.SplitSeq(raw, "&") {
 		name, _, ok := strings.Cut(pair, "=")
 		if plain, err := url.QueryUnescape(name); err != nil || !ok || plain != name {
-			name, ok = "", true // not of the form name=value: all of it may be a secret
+			name = "" // not of the form name=value: all of it may be a secret
 		}
-		if name == "" {
+		if name == "" || slices.ContainsFunc(x.secrets, func(s string) bool { return strings.Contains(name, s) }) {
 			pairs = append(pairs, mask)
 		} else {
 			pairs = append(pairs, name+"="+mask)

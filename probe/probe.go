@@ -136,10 +136,12 @@ func within(where string, err error) error {
 const maxName = 64
 
 // cutName cuts NAME= off a value. A NAME is a letter or _ and then letters, digits, _ and -; meant reports whether
-// something else stands before the = of a value that goes on with a URL.
+// something else stands before the = of a value that goes on with a URL. What stands before the = of PASSWORD=@HOST, a URL
+// that lacks its scheme, is no name: names are shown.
 func cutName(value string) (name, rest string, meant bool) {
 	name, rest, ok := strings.Cut(value, "=")
-	if !ok || strings.ContainsAny(name, "/:?#@$") {
+	url := strings.HasPrefix(rest, "${") || strings.Contains(rest, "://")
+	if !ok || strings.ContainsAny(name, "/:?#@$") || !url && strings.Contains(rest, "@") {
 		return "", value, false
 	}
 	for i := range len(name) {

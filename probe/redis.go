@@ -27,7 +27,7 @@ type redisTarget struct {
 func parseRedis(env *environment, c *Check, x expanded) error {
 	scheme, _, ok := strings.Cut(x.text, "://")
 	if !ok {
-		return usage(meant("redis://", x.text, "--redis redis://localhost:6379"), "a URL begins with redis://, rediss:// or unix://")
+		return usage(meant("redis://", x, "--redis redis://localhost:6379"), "a URL begins with redis://, rediss:// or unix://")
 	}
 	scheme = strings.ToLower(scheme)
 	switch scheme {
