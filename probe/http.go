@@ -344,7 +344,12 @@ func exchange(conn net.Conn, req *http.Request) (*http.Response, error) {
 
 // readResponse reads an answer up to its body, and what informational ones come before it (RFC 9110 section 15.2).
 func readResponse(conn net.Conn, req *http.Request) (*http.Response, error) {
-	limited := &io.LimitedReader{R: conn, N: maxHeader}
+	var failed error // of conn: to bufio what came before it is a line, if half of one
+	limited := &io.LimitedReader{R: readerFunc(func(p []byte) (n int, err error) {
+		n, err = conn.Read(p)
+		failed = err
+		return n, err
+	}), N: maxHeader}
 	r := bufio.NewReader(limited)
 	for {
 		if _, err := r.Peek(1); err != nil {
@@ -354,6 +359,8 @@ func readResponse(conn net.Conn, req *http.Request) (*http.Response, error) {
 		switch {
 		case err != nil && limited.N <= 0:
 			return nil, errHeader
+		case err != nil && failed != nil && failed != io.EOF:
+			return nil, failed
 		case err != nil && strings.HasPrefix(err.Error(), "malformed HTTP"):
 			return nil, errNotHTTP
 		case err != nil:
@@ -364,6 +371,10 @@ func readResponse(conn net.Conn, req *http.Request) (*http.Response, error) {
 		}
 	}
 }
+
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // readBody reads what the verdict needs: all of it up to maxBody where a pattern must match or a JSON object begins, otherwise
 // nothing beyond the first bytes, and of a body that is no text nothing at all.
