@@ -162,6 +162,8 @@ func (c *config) fillIn(given map[string]bool, lookupEnv func(string) (string, b
 		}
 	}
 	switch {
+	case c.export != "" && !c.hasCommand && c.wait > 0:
+		return usageError("leave it out: a sidecar reports from the start", "--wait goes with a probe or with a command behind --")
 	case c.hasCommand && len(c.command) == 0:
 		return usageError("name it, as in: healthcheck --export-prom :9091 -- uvicorn app:app", "no command behind --")
 	case !c.hasCommand && len(c.specs) == 0:
