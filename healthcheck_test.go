@@ -26,8 +26,8 @@ import (
 	"alfred/healthcheck/tools/testbed"
 )
 
-// binary is healthcheck, built as the image has it.
-var binary string
+// built is healthcheck, built as the image has it.
+var built string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -46,8 +46,8 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "healthcheck")
-	build := exec.Command("go", "build", "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w -buildid=", "-o", binary, ".")
+	built = filepath.Join(dir, "healthcheck")
+	build := exec.Command("go", "build", "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w -buildid=", "-o", built, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building healthcheck: %v\n%s", err, out)
@@ -71,7 +71,7 @@ func run(t testing.TB, env []string, args ...string) outcome {
 
 // command is the binary, ready to start, in an environment of env alone.
 func command(env []string, args ...string) *exec.Cmd {
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(built, args...)
 	cmd.Env = append([]string{}, env...) // not nil, which would be the test's own
 	return cmd
 }
