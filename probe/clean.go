@@ -27,7 +27,11 @@ func (r *redactor) add(secrets ...string) {
 		if s == "" {
 			continue
 		}
-		for _, form := range []string{s, url.QueryEscape(s), url.PathEscape(s), base64.StdEncoding.EncodeToString([]byte(s)), escape(s)} {
+		b := []byte(s)
+		for _, form := range []string{
+			s, escape(s), url.QueryEscape(s), url.PathEscape(s), percent(s, ""), base64.StdEncoding.EncodeToString(b),
+			base64.RawStdEncoding.EncodeToString(b), base64.URLEncoding.EncodeToString(b), base64.RawURLEncoding.EncodeToString(b),
+		} {
 			if !slices.Contains(r.secrets, form) {
 				r.secrets = append(r.secrets, form)
 			}

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"math"
@@ -75,8 +76,7 @@ func (env *environment) prepareHTTP(o Options) (h httpSetup, err error) {
 		}
 		h.secrets = append(h.secrets, inserted...)
 		if secretName(name) {
-			h.secrets = append(h.secrets, value)
-			h.secrets = append(h.secrets, strings.Fields(value)[min(1, len(strings.Fields(value))):]...) // behind "Bearer"
+			h.secrets = append(h.secrets, headerSecrets(value)...)
 		}
 		if strings.EqualFold(name, "Host") {
 			h.host = value
@@ -101,8 +101,32 @@ func (env *environment) prepareHTTP(o Options) (h httpSetup, err error) {
 // secretName reports whether a header or query parameter of this name usually holds a secret.
 func secretName(name string) bool {
 	name = strings.ToLower(name)
-	return slices.ContainsFunc([]string{"auth", "cookie", "token", "key", "secret", "passw", "credential", "signature"},
-		func(part string) bool { return strings.Contains(name, part) })
+	return slices.Contains([]string{"code", "jwt", "pass", "pw", "pwd", "sid", "sig"}, name) ||
+		slices.ContainsFunc([]string{"auth", "cookie", "token", "key", "secret", "session", "passw", "credential", "signature"},
+			func(part string) bool { return strings.Contains(name, part) })
+}
+
+// headerSecrets is a secret header's value, and those parts of it that may be echoed alone: what stands behind the word Bearer
+// or Basic, the password in that, a cookie's value.
+func headerSecrets(value string) []string {
+	list := []string{value}
+	fields := strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(" \t,;", r) })
+	for i, field := range fields {
+		_, v, ok := strings.Cut(field, "=")
+		if i == 0 && len(fields) > 1 && !ok {
+			continue
+		}
+		list = append(list, field)
+		if len(v) >= 4 {
+			list = append(list, strings.Trim(v, `"`))
+		}
+		if plain, err := base64.StdEncoding.DecodeString(field); err == nil {
+			if _, password, ok := strings.Cut(string(plain), ":"); ok {
+				list = append(list, string(plain), password)
+			}
+		}
+	}
+	return list
 }
 
 // parseStatusRanges reads "200-299,401".
@@ -185,10 +209,11 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 
 	c.redact.add(env.http.secrets...)
 	if u.User != nil {
-		if password, ok := u.User.Password(); ok {
-			c.redact.add(password, u.User.Username()+":"+password)
-		} else {
-			c.redact.add(u.User.Username(), u.User.Username()+":") // a token alone
+		name := u.User.Username()
+		if password, given := u.User.Password(); password != "" {
+			c.redact.add(password, name+":"+password)
+		} else if name != "" && !given {
+			c.redact.add(name, name+":") // a token alone
 		}
 	}
 	for name, values := range u.Query() {
@@ -218,23 +243,32 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 	}
 	seen := strings.TrimSpace(code + " " + reason)
 	body, err := readBody(resp, setup.body != nil)
+	if err != nil && !setup.accepts(resp.StatusCode) {
+		return cleanError(seen)
+	}
 	if err != nil {
 		return fmt.Errorf("%s, then %w", seen, err)
 	}
 	health, ok := readHealth(body)
 	if health.status != "" {
-		word := health.status
+		word := strings.TrimSpace(health.status)
 		if statusOf(word) == OK { // else it is one of the words known here
 			word = r.clean(word)
 		}
 		seen += `, status "` + word + `"`
 	}
 	for _, d := range health.dependencies {
-		d.Name = r.clean(d.Name)
-		if slices.ContainsFunc(r.Dependencies, func(o Dependency) bool { return o.Name == d.Name }) {
-			continue
+		d.Name = cut(r.clean(d.Name), maxName)
+		same := slices.IndexFunc(r.Dependencies, func(o Dependency) bool { return o.Name == d.Name })
+		switch {
+		case d.Name == "":
+		case same >= 0:
+			r.Dependencies[same] = d
+		default:
+			r.Dependencies = append(r.Dependencies, d)
 		}
-		r.Dependencies = append(r.Dependencies, d)
+	}
+	for _, d := range r.Dependencies {
 		seen += ", " + d.Name + " " + string(d.Status)
 	}
 	switch {
@@ -290,7 +324,7 @@ func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socke
 		if err != nil {
 			return nil, errRedirect
 		}
-		if next.Host != target.Host || next.Scheme != target.Scheme && next.Scheme != "https" {
+		if !sameService(target, next) {
 			req.Header = http.Header{"User-Agent": setup.header["User-Agent"]} // secrets are for the host they were given for
 			req.Host = ""
 		}
@@ -298,9 +332,19 @@ func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socke
 	}
 }
 
+// ports are the defaults of the schemes that are spoken here.
+var ports = map[string]string{"http": "80", "https": "443"}
+
+// sameService reports whether a redirect leads from a to the same host and port, or from its plain default port to the one with TLS.
+func sameService(a, b *url.URL) bool {
+	from, to := cmp.Or(a.Port(), ports[a.Scheme]), cmp.Or(b.Port(), ports[b.Scheme])
+	return strings.EqualFold(a.Hostname(), b.Hostname()) && (a.Scheme == b.Scheme && from == to ||
+		b.Scheme == "https" && (from == to || from == ports["http"] && to == ports["https"]))
+}
+
 // open connects to where a request goes, the first or one that a redirect led to.
 func open(ctx context.Context, r *run, env *environment, u *url.URL, socket string) (net.Conn, error) {
-	port := map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	port := ports[u.Scheme]
 	if port == "" || u.Hostname() == "" {
 		return nil, errRedirect
 	}
@@ -465,7 +509,7 @@ func (h *health) readDependencies(j *jsonReader) {
 			j.skip()
 		}
 		if status != "" && len(h.dependencies) < maxDependencies {
-			h.dependencies = append(h.dependencies, Dependency{Name: cut(name, maxName), Status: statusOf(status)})
+			h.dependencies = append(h.dependencies, Dependency{Name: name, Status: statusOf(status)})
 		}
 	})
 }

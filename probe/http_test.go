@@ -1,0 +1,235 @@
+package probe
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"alfred/healthcheck/tools/testbed"
+)
+
+// What is seen of one answer: its head and body, options, and the words for it.
+func TestHTTPAnswers(t *testing.T) {
+	json := "HTTP/1.1 200 OK\nContent-Type: application/json\n"
+	for _, test := range []struct {
+		name, head, body string
+		o                Options
+		status           Status
+		want             string
+	}{
+		{"plain", "HTTP/1.1 200 OK\nContent-Length: 2\n", "hi", Options{}, OK, "200 OK"},
+		{"1.0", "HTTP/1.0 200 OK\n", "hi", Options{}, OK, "200 OK"},
+		{"no reason", "HTTP/1.1 200 \n", "", Options{}, OK, "200 OK"},
+		{"no reason, no space", "HTTP/1.1 200\n", "", Options{}, OK, "200 OK"},
+		{"odd reason", "HTTP/1.1 200 All\tis\x1b[31m well\n", "", Options{}, OK, `200 All\tis\x1b[31m well`},
+		{"unknown status", "HTTP/1.1 799 \n", "", Options{}, Failed, "reply: 799"},
+		{"informational first", "HTTP/1.1 103 Early Hints\nLink: x\n\nHTTP/1.1 100 Continue\n\nHTTP/1.1 204 No Content\n", "", Options{}, OK, "204 No Content"},
+		{"switching", "HTTP/1.1 101 Switching Protocols\n", "", Options{}, Failed, "reply: 101 Switching Protocols"},
+		{"no content", "HTTP/1.1 204 No Content\nContent-Type: application/json\n", `{"status":"down"}`, Options{}, OK, "204 No Content"},
+		{"not modified", "HTTP/1.1 304 Not Modified\nContent-Length: 9\n", "", Options{}, Failed, "reply: 304 Not Modified"},
+		{"HEAD", json + "Content-Length: 17\n", "", Options{HTTPMethod: "HEAD"}, OK, "200 OK"},
+		{"redirect to nowhere", "HTTP/1.1 302 Found\n", "", Options{}, Failed, "reply: 302 Found"},
+		{"redirect wanted", "HTTP/1.1 302 Found\nLocation: /x\n", "", Options{HTTPStatus: "302"}, OK, "302 Found"},
+		{"redirect to a bad URL", "HTTP/1.1 302 Found\nLocation: http://u:p@h:x/\n", "", Options{}, Failed, "reply: a redirect to a URL that is not of HTTP"},
+		{"redirect to another scheme", "HTTP/1.1 302 Found\nLocation: file:///etc/passwd\n", "", Options{}, Failed, "reply: a redirect to a URL that is not of HTTP"},
+
+		{"JSON", json, `{"status":"ok"}`, Options{}, OK, `200 OK, status "ok"`},
+		{"JSON by its suffix", "HTTP/1.1 200 OK\nContent-Type: Application/Health+JSON;charset=utf-8\n", `{"status":"fail"}`, Options{}, Failed, `reply: 200 OK, status "fail"`},
+		{"JSON without type", "HTTP/1.1 200 OK\n", "\ufeff \n{\"status\":\"warn\"}", Options{}, Degraded, `degraded: 200 OK, status "warn"`},
+		{"JSON as HTML", "HTTP/1.1 200 OK\nContent-Type: text/html\n", `{"status":"down"}`, Options{}, Failed, `reply: 200 OK, status "down"`},
+		{"JSON as an image", "HTTP/1.1 200 OK\nContent-Type: image/png\n", `{"status":"down"}`, Options{}, OK, "200 OK"},
+		{"not JSON", json, `status: down`, Options{}, OK, "200 OK"},
+		{"JSON, chunked", json + "Transfer-Encoding: chunked\n", "a;x=y\r\n{\"status\":\r\n8\r\n \"down\"}\r\n0\r\nT: x\r\n\r\n", Options{}, Failed, `reply: 200 OK, status "down"`},
+		{"JSON, status last", json, `{"a":"` + strings.Repeat("x", maxBody-100) + `","status":"down"}`, Options{}, Failed, `reply: 200 OK, status "down"`},
+		{"JSON, status too late", json, `{"a":"` + strings.Repeat("x", maxBody) + `","status":"down"}`, Options{}, OK, "200 OK"},
+		{"JSON, too long", json, `{"status":"down","a":"` + strings.Repeat("x", 2*maxBody) + `"}`, Options{}, Failed, `reply: 200 OK, status "down"`},
+		{"JSON, truncated", json + "Content-Length: 99\n", `{"status":"ok"`, Options{}, Failed, "reply: the server closed the connection in the middle of its answer"},
+		{"failed, and truncated", "HTTP/1.1 500 Internal Server Error\nContent-Type: application/json\nContent-Length: 99\n", `{"status":"er`, Options{}, Failed, "reply: 500 Internal Server Error"},
+		{"ASP.NET", "HTTP/1.1 503 Service Unavailable\nContent-Type: text/plain\n", "Unhealthy", Options{}, Failed, "reply: 503 Service Unavailable"},
+		{"known word in odd dress", json, `{"status":"\n\u00a0DOWN\t"}`, Options{}, Failed, `reply: 200 OK, status "DOWN"`},
+		{"unknown word in odd dress", json, `{"status":"a\nb\u202e"}`, Options{}, OK, `200 OK, status "a\nb\u202e"`},
+		{"NUL", json, "{\"status\":\"a\x00b\"}", Options{}, OK, `200 OK, status "a\x00b"`},
+		{"NUL between", json, "{\"a\":1,\x00\"status\":\"down\"}", Options{}, OK, "200 OK"},
+		{"no UTF-8", json, "{\"status\":\"\xff\"}", Options{}, OK, `200 OK, status "\xff"`},
+		{"deep", json, strings.Repeat(`{"a":`, maxBody/5), Options{}, OK, "200 OK"},
+		{"dependencies", json, `{"services":{"db":"ok","":"error","cache":"DOWN","mq":"warn","n":null,"m":1,"o":{"status":"down"},"p":{}}}`, Options{}, OK, "200 OK, db ok, cache error, mq degraded, o error"},
+		{"a dependency twice", json, `{"services":{"db":"ok","mq":"ok","db":"error"}}`, Options{}, OK, "200 OK, db error, mq ok"},
+		{"status twice", json, `{"status":"down","status":"ok"}`, Options{}, OK, `200 OK, status "ok"`},
+
+		{"pattern", "HTTP/1.1 200 OK\nContent-Type: image/png\n", "all is well", Options{HTTPBody: "^all.*well$"}, OK, "200 OK"},
+		{"no match", "HTTP/1.1 200 OK\n", "all is lost", Options{HTTPBody: "well"}, Failed, "reply: 200 OK, body does not match --http-body"},
+		{"empty matches", "HTTP/1.1 200 OK\nContent-Length: 0\n", "", Options{HTTPBody: "^$"}, OK, "200 OK"},
+		{"pattern and status", json, `{"status":"down"}`, Options{HTTPBody: "down"}, Failed, `reply: 200 OK, status "down"`},
+
+		{"not HTTP", "220 mail ESMTP\n", "", Options{}, Failed, "reply: the answer is not HTTP"},
+		{"Redis", "-ERR unknown command\n", "", Options{}, Failed, "reply: the answer is not HTTP"},
+		{"half a header", "HTTP/1.1 200 OK\nA: b", "", Options{}, Failed, "reply: the server closed the connection in the middle of its answer"},
+		{"a long header", "HTTP/1.1 200 OK\nA: " + strings.Repeat("b", maxHeader) + "\n", "", Options{}, Failed, "reply: the answer's header is longer than 64 KiB"},
+		{"hints without end", strings.Repeat("HTTP/1.1 103 Early Hints\n\n", maxHeader/20), "", Options{}, Failed, "reply: the answer's header is longer than 64 KiB"},
+	} {
+		addr := answers(t, test.head, test.body)
+		r := tryOut(t, test.o, "http", "http://"+addr)
+		if r.Status != test.status || r.Seen() != test.want {
+			t.Errorf("%s: %s %q, want %s %q", test.name, r.Status, r.Seen(), test.status, test.want)
+		}
+	}
+	if r := tryOut(t, Options{}, "http", "http://"+testbed.Serve(t, func(net.Conn) {})); !strings.HasPrefix(r.Seen(), "reply: ") {
+		t.Errorf("closed at once: %q", r.Seen())
+	}
+}
+
+// A recorder is an HTTP server that keeps the requests it sees, and redirects by a table.
+type recorder struct {
+	addr     string
+	seen     chan *http.Request
+	location map[string]string // of a path
+}
+
+func newRecorder(t *testing.T, seen chan *http.Request) *recorder {
+	rec := &recorder{seen: seen, location: map[string]string{}}
+	rec.addr = testbed.Serve(t, func(conn net.Conn) {
+		req, err := http.ReadRequest(bufio.NewReader(conn))
+		if err != nil {
+			return
+		}
+		rec.seen <- req
+		if to := rec.location[req.URL.Path]; to != "" {
+			fmt.Fprintf(conn, "HTTP/1.1 307 Temporary Redirect\r\nLocation: %s\r\nContent-Length: 1000\r\n\r\n", to)
+			io.Copy(io.Discard, conn)
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	})
+	return rec
+}
+
+// Secrets go to the host that they were given for, however it redirects, and to no other.
+func TestRedirectSecrets(t *testing.T) {
+	const basic = "Basic YXBwOnMzY3IzdA==" // app:s3cr3t
+	for _, test := range []struct {
+		name, location string // of /; HOST is the first server, OTHER another
+		header         string
+		want           string // Authorization at the end
+	}{
+		{"relative", "/end", "", basic},
+		{"absolute", "http://HOST/end", "", basic},
+		{"with a user of its own", "http://eve:x@HOST/end", "", basic},
+		{"another port", "http://OTHER/end", "", ""},
+		{"another port, with the user", "http://app:s3cr3t@OTHER/end", "", ""},
+		{"there and back", "http://OTHER/back", "", ""},
+		{"token", "http://HOST/end", "Authorization: Bearer tok", "Bearer tok"},
+		{"token elsewhere", "http://OTHER/end", "Authorization: Bearer tok", ""},
+	} {
+		seen := make(chan *http.Request, maxRedirects+2)
+		host, other := newRecorder(t, seen), newRecorder(t, seen)
+		host.location["/"] = strings.NewReplacer("HOST", host.addr, "OTHER", other.addr).Replace(test.location)
+		other.location["/back"] = "http://" + host.addr + "/end"
+		o := Options{HTTPHeaders: []string{"X-Api-Key: k3y"}}
+		if test.header != "" {
+			o.HTTPHeaders = append(o.HTTPHeaders, test.header)
+		}
+		r := tryOut(t, o, "http", "http://app:s3cr3t@"+host.addr+"/?key=query")
+		var last *http.Request
+		for len(seen) > 0 {
+			last = <-seen
+		}
+		if r.Status != OK || last == nil {
+			t.Errorf("%s: %s %q", test.name, r.Status, r.Seen())
+			continue
+		}
+		if got := last.Header.Get("Authorization"); got != test.want {
+			t.Errorf("%s: Authorization %q, want %q", test.name, got, test.want)
+		}
+		if key := last.Header.Get("X-Api-Key"); (key != "") != (test.want != "") {
+			t.Errorf("%s: X-Api-Key %q", test.name, key)
+		}
+		if referer := last.Header.Get("Referer"); referer != "" {
+			t.Errorf("%s: Referer %q", test.name, referer)
+		}
+	}
+}
+
+// What a server echoes is masked, in every form in which it was sent; words that are ours are not.
+func TestEchoedSecrets(t *testing.T) {
+	lookup := env{"PW": "p@ss w0rd", "TOKEN": "tok/en+1", "CODE": "c0de"}.lookup
+	for _, test := range []struct {
+		url     string
+		headers []string
+		echo    string
+		want    string
+	}{
+		{"http://app:${PW}@HOST/", nil, "p@ss w0rd", "***"},
+		{"http://app:${PW}@HOST/", nil, "p%40ss%20w0rd p%40ss+w0rd p@ss%20w0rd", "*** *** ***"},
+		{"http://app:${PW}@HOST/", nil, "Basic YXBwOnBAc3MgdzByZA== YXBwOnBAc3MgdzByZA", "Basic *** ***"},
+		{"http://app:${PW}@HOST/", nil, "user:app", "user:app"},
+		{"http://${TOKEN}@HOST/", nil, "tok/en+1 tok%2Fen%2B1", "*** ***"},
+		{"http://HOST/?code=${CODE}", nil, "c0de", "***"},
+		{"http://HOST/?api_key=l1teral&sig=s1g&pass=hunter2", nil, "l1teral s1g hunter2", "*** *** ***"},
+		{"http://HOST/?verbose=database", nil, "database", "database"},
+		{"http://HOST/hook/${CODE}", nil, "/hook/c0de", "/hook/***"},
+		{"http://:@HOST/", nil, "a:b", "a:b"},
+		{"http://user:@HOST/", nil, "user:b", "user:b"},
+		{"http://HOST/", []string{"Authorization: Bearer l1teral"}, "Bearer l1teral l1teral", "*** ***"},
+		{"http://HOST/", []string{"Authorization: Basic YXBwOnMzY3IzdA=="}, "app:s3cr3t s3cr3t YXBwOnMzY3IzdA==", "*** *** ***"},
+		{"http://HOST/", []string{"Cookie: a=1; session=f00d"}, "session=f00d f00d", "*** ***"},
+		{"http://HOST/", []string{"X-Other: ${CODE}"}, "c0de", "***"},
+		{"http://HOST/", []string{"X-Other: plain"}, "plain", "plain"},
+	} {
+		addr := answers(t, "HTTP/1.1 200 "+test.echo+"\nContent-Type: application/json\n", `{"status":"`+test.echo+`","services":{"`+test.echo+`":"ok"}}`)
+		r := tryOut(t, Options{HTTPHeaders: test.headers, LookupEnv: lookup}, "http", strings.Replace(test.url, "HOST", addr, 1))
+		want := fmt.Sprintf(`200 %s, status "%s", %s ok`, test.want, test.want, test.want)
+		if r.Seen() != want {
+			t.Errorf("%s %q echoing %q: %q, want %q", test.url, test.headers, test.echo, r.Seen(), want)
+		}
+	}
+}
+
+// The name of a dependency is masked before it is cut, else half of a secret would pass for none.
+func TestDependencyNames(t *testing.T) {
+	secret := strings.Repeat("s3cr3t", 20)
+	addr := answers(t, "HTTP/1.1 200 OK\nContent-Type: application/json\n", `{"services":{"a `+secret+`":"ok","`+strings.Repeat("n", 100)+`":"ok"}}`)
+	r := tryOut(t, Options{}, "http", "http://u:"+secret+"@"+addr)
+	var names []string
+	for _, d := range r.Dependencies {
+		names = append(names, d.Name)
+	}
+	if want := []string{"a ***", strings.Repeat("n", maxName-len("…")) + "…"}; !slices.Equal(names, want) {
+		t.Errorf("names %q, want %q", names, want)
+	}
+}
+
+func FuzzHTTPValue(f *testing.F) {
+	for _, test := range targetTests {
+		f.Add(test.in, "s3cr3t")
+	}
+	for _, test := range usageTests {
+		f.Add(test.in, "MARK")
+	}
+	f.Fuzz(func(t *testing.T, value, secret string) { fuzzValue(t, "http", value, secret) })
+}
+
+// fuzzValue checks what holds for every value: an error and a target never hold what was inserted for ${S}, where
+// that is no part of what is written anyway, and an accepted value's target names the same server when it is parsed again.
+func fuzzValue(t *testing.T, kind, value, secret string) *Check {
+	const prefix = "\u00a7MARK\u00a7"
+	lookup := env{"S": prefix + secret}.lookup
+	c, err := parseOne(Options{LookupEnv: lookup}, kind, value)
+	if err != nil {
+		if got := usageOf(t, err); strings.Contains(got, "MARK") && !strings.Contains(value, "MARK") || strings.ContainsAny(got, "\x00\r") || strings.Count(got, "\n") != 1 {
+			t.Errorf("Parse(--%s %q): %q", kind, value, got)
+		}
+		return nil
+	}
+	if strings.Contains(c.Target, "MARK") && !strings.Contains(value, "MARK") && kind != "postgres" {
+		t.Errorf("Parse(--%s %q): target %q", kind, value, c.Target)
+	}
+	if escape(c.Target) != c.Target {
+		t.Errorf("Parse(--%s %q): target %q is not printable", kind, value, c.Target)
+	}
+	return c
+}
