@@ -48,10 +48,9 @@ func TestEnvironment(t *testing.T) {
 func TestExpand(t *testing.T) {
 	t.Parallel()
 	const odd = `p@evil.example:1/x?y#z%41&é ${HOME}"\`
-	user, password := "", ""
 	host := httpServer(t, func(w http.ResponseWriter, r *http.Request) {
-		var ok bool
-		if user, password, ok = r.BasicAuth(); !ok {
+		user, password, ok := r.BasicAuth()
+		if !ok {
 			password = r.URL.Query().Get("token") + r.Header.Get("X-Token")
 		}
 		if password != odd || user != "" && user != "app" {
@@ -67,15 +66,13 @@ func TestExpand(t *testing.T) {
 	}
 	newline, empty := file(odd+"\n"), file("")
 	at := "http://" + host
-	for _, r := range []row{ // one after the other, as they share the server's variables
+	check(t, []row{
 		{args: "--http 'http://app:${PW}@" + host + "'", env: []string{"PW=" + odd}, want: "ok    http  " + at + "  200 OK"},
 		{args: "--http 'http://app:${file:" + newline + "}@" + host + "'", want: "ok    http  " + at + "  200 OK"},
 		{args: "--http 'http://" + host + "/?token=${PW}'", env: []string{"PW=" + odd}, want: "ok    http  " + at + "/?token=***  200 OK"},
 		{args: "--http " + at + " --http-header 'X-Token: ${PW}'", env: []string{"PW=" + odd}, want: "ok    http  " + at + "  200 OK"},
 		{args: "--http 'http://app:${PW}@" + host + "'", env: []string{"PW=wrong"}, status: 1, want: "FAIL  http  " + at + "  reply: 403 Forbidden"},
-	} {
-		r.check(t)
-	}
+	})
 	open := accept(t)
 	_, port, _ := net.SplitHostPort(open)
 	check(t, []row{
