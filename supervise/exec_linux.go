@@ -63,12 +63,6 @@ func (c *Command) exec() (pid int, err error) {
 		failed, failure = file, err.(syscall.Errno)
 		break
 	}
-	if attr.Sys.Foreground {
-		// A child that failed has taken the terminal. There is no command to inherit what TTOU is set to.
-		disposition(syscall.SIGTTOU, &sigaction{handler: sigIgn})
-		c.process.terminal.takeBack(0)
-	}
-
 	e := &StartError{Status: 126, Command: name, Reason: failure.Error(), Err: failure}
 	switch {
 	case failed == "" && strings.Contains(name, "/"):

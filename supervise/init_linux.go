@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"os"
+	"os/signal"
 	"runtime"
 	"slices"
 	"syscall"
@@ -34,13 +35,19 @@ func (c *Command) Start() error {
 
 	// 3. Start the command, in front at the terminal if healthcheck is.
 	p.terminal = openTerminal()
-	if err := c.fork(); err != nil {
+	err := c.fork()
+	if p.terminal.fd >= 0 {
+		// So that healthcheck can write to the terminal and take it back from the background. Before the fork, the command would inherit it.
+		signal.Ignore(syscall.SIGTTIN, syscall.SIGTTOU)
+	}
+	if err != nil {
+		p.terminal.takeBack(0) // a child that did not get as far as the command may have been in front
 		p.terminal.close()
 		return err
 	}
 
 	// 4. From here on Ctrl-Z is the command's business. Nothing waits for this: it ends by itself.
-	go c.Signals.takeJobControl(p.terminal.fd >= 0)
+	go c.Signals.takeJobControl()
 	return nil
 }
 
@@ -144,10 +151,12 @@ func (c *Command) forward(came syscall.Signal) {
 	if sent == 0 {
 		return
 	}
-	if came == syscall.SIGCONT {
+	target := c.target()
+	if came == syscall.SIGCONT && p.terminal.fd >= 0 { // fg or bg; the terminal stopped the whole group
 		p.terminal.handOver(c.id())
+		target = -c.id()
 	}
-	if syscall.Kill(c.target(), sent) == nil {
+	if syscall.Kill(target, sent) == nil {
 		c.forwarded[sent].Add(1)
 	}
 	if c.KillAfter > 0 && p.deadline == nil && (asksToStop(came) || asksToStop(sent)) {
@@ -174,19 +183,22 @@ func (c *Command) stopped(by syscall.Signal) {
 		return
 	}
 	pid := c.id()
-
-	// It wanted the terminal while healthcheck's group had it: fg brought back a job that was not stopped.
-	wants := by == syscall.SIGTTIN || by == syscall.SIGTTOU
-	if wants && p.terminal.handOver(pid) {
+	c.Signals.takeJobControl() // done, not just begun: or the CONT that follows would be lost
+	switch by {
+	case syscall.SIGTSTP:
+		// Ctrl-Z. It goes on after fg and bg alike, and at once where nobody stands above who could say so.
+		suspend(true)
+		p.terminal.handOver(pid)
 		syscall.Kill(-pid, syscall.SIGCONT)
-		return
-	}
-	c.Signals.takeJobControl(true) // done, not just begun: suspend changes what it registers
-	suspend()
-	// Back: because of fg or bg, or because nobody stands above who could say so. After Ctrl-Z it is all the same;
-	// after any other signal only fg resumes, for else a reader in the background would stop and go on for ever.
-	if p.terminal.handOver(pid) || by == syscall.SIGTSTP {
-		syscall.Kill(-pid, syscall.SIGCONT)
+	case syscall.SIGTTIN, syscall.SIGTTOU:
+		if p.terminal.handOver(pid) { // fg brought back a job that was not stopped
+			syscall.Kill(-pid, syscall.SIGCONT)
+			return
+		}
+		fallthrough
+	default:
+		// Only CONT lets it go on: else a reader in the background would stop and go on for ever.
+		suspend(false)
 	}
 }
 

@@ -80,17 +80,12 @@ func (s *Signals) take(sig syscall.Signal, also ...chan os.Signal) {
 	}
 }
 
-// takeJobControl registers the rest, once there is a command. With a terminal TTIN and TTOU are ignored,
-// so that writing to it or taking it back is possible from the background.
-func (s *Signals) takeJobControl(terminal bool) {
+// takeJobControl registers the rest, once there is a command.
+func (s *Signals) takeJobControl() {
 	s.jobControl.Do(func() {
 		<-s.restTaken
 		s.take(syscall.SIGCONT)
 		s.take(syscall.SIGTSTP)
-		if terminal {
-			signal.Ignore(syscall.SIGTTIN, syscall.SIGTTOU)
-			return
-		}
 		s.take(syscall.SIGTTIN)
 		s.take(syscall.SIGTTOU)
 	})

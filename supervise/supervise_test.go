@@ -26,6 +26,7 @@ var roles = map[string]func(args []string){
 	"@early":   roleEarly,
 	"@orphans": roleOrphans,
 	"@signals": roleSignals,
+	"@usage":   roleUsage,
 }
 
 func TestMain(m *testing.M) {
@@ -160,7 +161,10 @@ func begin(t testing.TB, cmd *exec.Cmd) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cmd.Process.Kill() })
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Process.Wait()
+	})
 }
 
 func wait(t testing.TB, cmd *exec.Cmd) (status int) {

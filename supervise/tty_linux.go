@@ -71,17 +71,22 @@ func setForeground(fd, group int) error {
 // suspend stops healthcheck and its process group as Ctrl-Z would have, had the command not been in a group of its own.
 // So the shell above sees its whole job stopped, a pipeline's other programs too, and takes the terminal.
 // It returns when healthcheck is continued, and at once where the kernel does not stop it: as PID 1,
-// or in a group no shell stands above (orphaned, setpgid(2)).
-func suspend() {
+// or in a group no shell stands above (orphaned, setpgid(2)). With quiet the CONT that continues it is not received.
+func suspend(quiet bool) {
 	runtime.LockOSThread() // gettid and tgkill are about the thread
 	defer runtime.UnlockOSThread()
 
-	old := disposition(syscall.SIGTSTP, &sigaction{handler: sigIgn})
-	if old.handler != sigIgn {
-		syscall.Kill(0, syscall.SIGTSTP) // the others: healthcheck ignores it for the moment
-		// A signal a thread sends to itself has had its effect when the call returns.
-		disposition(syscall.SIGTSTP, &sigaction{handler: sigDfl})
-		syscall.Tgkill(os.Getpid(), syscall.Gettid(), syscall.SIGTSTP)
+	tstp := disposition(syscall.SIGTSTP, &sigaction{handler: sigIgn})
+	defer disposition(syscall.SIGTSTP, &tstp)
+	if tstp.handler == sigIgn {
+		return
 	}
-	disposition(syscall.SIGTSTP, &old)
+	if quiet {
+		cont := disposition(syscall.SIGCONT, &sigaction{handler: sigDfl})
+		defer disposition(syscall.SIGCONT, &cont)
+	}
+	syscall.Kill(0, syscall.SIGTSTP) // the others: healthcheck ignores it for the moment
+	disposition(syscall.SIGTSTP, &sigaction{handler: sigDfl})
+	// A signal a thread sends to itself has had its effect when the call returns.
+	syscall.Tgkill(os.Getpid(), syscall.Gettid(), syscall.SIGTSTP)
 }
