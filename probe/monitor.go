@@ -30,8 +30,10 @@ type Monitor struct {
 	interval time.Duration
 	changed  func(State)
 
-	mu     sync.Mutex // guards states; never held while a check runs
+	mu     sync.Mutex // guards states; never held while a check runs or changed does
 	states []State
+
+	telling sync.Mutex // held while changed runs
 }
 
 // NewMonitor returns a monitor for checks. A check that goes from healthy to failed, or back, or whose first run fails, is
@@ -80,7 +82,6 @@ func (m *Monitor) runOne(ctx context.Context, i int) {
 // note keeps a result.
 func (m *Monitor) note(i int, r Result) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	s := &m.states[i]
 	healthy := r.Status != Failed
 	changed := s.Known() && s.Healthy() != healthy
@@ -101,8 +102,12 @@ func (m *Monitor) note(i int, r Result) {
 		s.Failures++
 		s.ConsecutiveFailures++
 	}
-	if changed || first && !healthy {
-		m.changed(*s)
+	state := *s
+	m.mu.Unlock()
+	if changed || first && !healthy { // it may block, on a log that nobody reads
+		m.telling.Lock()
+		defer m.telling.Unlock()
+		m.changed(state)
 	}
 }
 

@@ -1,21 +1,29 @@
 package probe
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
+	"unicode"
 )
 
 // maxOutput is the most that a report takes, in bytes: Docker keeps 4,096 of a probe's output.
 const maxOutput = 4095
+
+// maxLines is more results than a report of that length can show.
+const maxLines = maxOutput / len("FAIL  n  t  m  0.0ms\n")
 
 // Lines is the report for people: one line for each result, aligned, in colour where that is asked for. However much the
 // peers said, and however many checks there are, it stays under 4,096 bytes: first texts are cut, then
 // lines that say ok are counted, not shown.
 func Lines(results []Result, colour bool) string {
 	for _, limit := range []int{maxMessage, 200, 120, 80, 48, 32} {
+		if len(results) > maxLines {
+			break
+		}
 		if s := lines(results, limit, colour); len(s) <= maxOutput {
 			return s
 		}
@@ -26,13 +34,17 @@ func Lines(results []Result, colour bool) string {
 			failed = append(failed, r)
 		}
 	}
-	for n := len(failed); ; n-- {
+	for n := min(len(failed), maxLines); ; {
 		s := lines(failed[:n], 32, colour) + fmt.Sprintf("and %d more checks: %d FAIL, %d ok\n", len(results)-n, len(failed)-n, len(results)-len(failed))
 		if len(s) <= maxOutput {
 			return s
 		}
+		n = fewer(n, len(s))
 	}
 }
+
+// fewer is how many results to try next where n took size bytes, which is too many.
+func fewer(n, size int) int { return n - max(1, n*(size-maxOutput)/size) }
 
 // lines renders the table with each text cut to limit bytes.
 func lines(results []Result, limit int, colour bool) string {
@@ -41,7 +53,7 @@ func lines(results []Result, limit int, colour bool) string {
 	for i, r := range results {
 		rows[i] = [4]string{cut(r.Check.Name, limit), cut(r.Check.Target, limit), cut(r.Seen(), limit), duration(r.Duration)}
 		for c, cell := range rows[i] {
-			width[c] = max(width[c], utf8.RuneCountInString(cell))
+			width[c] = max(width[c], columns(cell))
 		}
 	}
 	// A long text does not push the times of all other lines to the right.
@@ -60,12 +72,31 @@ func lines(results []Result, limit int, colour bool) string {
 		}
 		b.WriteString(colourOn + word + colourOff)
 		for c, cell := range row[:3] {
-			b.WriteString("  " + cell + strings.Repeat(" ", max(width[c]-utf8.RuneCountInString(cell), 0)))
+			b.WriteString("  " + cell + strings.Repeat(" ", max(width[c]-columns(cell), 0)))
 		}
 		b.WriteString("  " + row[3] + "\n")
 	}
 	return b.String()
 }
+
+// columns is how many columns of a terminal a printable text takes: a character of East Asia and most emoji two (Unicode Standard
+// Annex #11), an accent that joins the character before it none.
+func columns(s string) (n int) {
+	for _, r := range s {
+		switch {
+		case unicode.Is(unicode.Mn, r):
+		case r >= 0x1100 && slices.ContainsFunc(wide, func(w [2]rune) bool { return w[0] <= r && r <= w[1] }):
+			n += 2
+		default:
+			n++
+		}
+	}
+	return n
+}
+
+// wide are the ranges of wide characters, without the rarest.
+var wide = [][2]rune{{0x1100, 0x115f}, {0x2e80, 0x303e}, {0x3041, 0xa4cf}, {0xac00, 0xd7a3}, {0xf900, 0xfaff}, {0xfe30, 0xfe6f},
+	{0xff00, 0xff60}, {0xffe0, 0xffe6}, {0x1f300, 0x1f64f}, {0x1f680, 0x1f6ff}, {0x1f900, 0x1faff}, {0x20000, 0x3fffd}}
 
 // duration is a time as the lines show it.
 func duration(d time.Duration) string {
@@ -75,26 +106,39 @@ func duration(d time.Duration) string {
 	return fmt.Sprintf("%.2fs", d.Seconds())
 }
 
-// JSON is the report for programs, one document on one line. Texts are cut so that it stays under 4,096 bytes, as long
-// as the number of checks allows it.
+// JSON is the report for programs, one document on one line. It stays under 4,096 bytes as Lines does: first texts are
+// cut, then checks are counted as "omitted", not shown, the failed ones last.
 func JSON(results []Result) string {
 	var b []byte
 	for _, limit := range []int{maxMessage, 200, 120, 80, 48, 32, 0} {
-		if b = appendDocument(b[:0], results, limit); len(b) <= maxOutput {
+		if len(results) > maxLines {
 			break
 		}
+		if b = appendDocument(b[:0], results, len(results), limit); len(b) <= maxOutput {
+			return string(b)
+		}
 	}
-	return string(b)
+	results = slices.Clone(results)
+	slices.SortStableFunc(results, func(a, b Result) int { return cmp.Compare(rank(a.Status), rank(b.Status)) })
+	for n := min(len(results), maxLines); ; n = fewer(n, len(b)) {
+		if b = appendDocument(b[:0], results, n, 0); len(b) <= maxOutput {
+			return string(b)
+		}
+	}
 }
 
-// appendDocument appends {"status":…,"checks":[…]} with each text cut to limit bytes; with 0, without dependencies.
-func appendDocument(b []byte, results []Result, limit int) []byte {
+// rank orders results by what must be shown first.
+func rank(s Status) int { return slices.Index([]Status{Failed, Degraded, OK}, s) }
+
+// appendDocument appends {"status":…,"checks":[…]} with the first n results and each text cut to limit bytes; with 0,
+// without dependencies.
+func appendDocument(b []byte, results []Result, n, limit int) []byte {
 	member := func(name, value string) {
 		b = append(b, `,"`+name+`":`...)
 		b = AppendJSON(b, value)
 	}
 	b = append(b, `{"status":"`+string(Verdict(results))+`","checks":[`...)
-	for i, r := range results {
+	for i, r := range results[:n] {
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -121,5 +165,9 @@ func appendDocument(b []byte, results []Result, limit int) []byte {
 		}
 		b = append(b, '}')
 	}
-	return append(b, "]}\n"...)
+	b = append(b, ']')
+	if omitted := len(results) - n; omitted > 0 {
+		b = strconv.AppendInt(append(b, `,"omitted":`...), int64(omitted), 10)
+	}
+	return append(b, "}\n"...)
 }
