@@ -28,7 +28,7 @@ func TestPGLoginDemands(t *testing.T) {
 		{md5 + welcome, Login{RequireAuth: only("md5")}, nil},
 		{md5, Login{RequireAuth: only("password")}, &AuthError{"require_auth: the server asks for md5"}},
 		{sasl, Login{RequireAuth: only("md5")}, &AuthError{"require_auth: the server asks for scram-sha-256"}},
-		{sasl, Login{RequireAuth: only("scram-sha-256")}, errClosed},
+		{sasl, Login{RequireAuth: only("scram-sha-256")}, ErrClosed},
 		{welcome, Login{Binding: "require"}, &AuthError{"channel_binding=require, and the server authenticated without it"}},
 		{cleartext, Login{Binding: "require"}, &AuthError{"channel_binding=require, and the server asks for password"}},
 		{md5, Login{Binding: "require"}, &AuthError{"channel_binding=require, and the server asks for md5"}},

@@ -163,11 +163,11 @@ var pgLogins = []struct {
 	{"keys", authMsg(authOK, "") + strings.Repeat(keyData, 100000), true, errFlood},
 
 	// Ends.
-	{"silence", "", false, errClosed},
+	{"silence", "", false, ErrClosed},
 	{"end of type", authMsg(authOK, "") + "Z", true, io.ErrUnexpectedEOF},
 	{"end of length", authMsg(authOK, "") + "Z\x00\x00\x00", true, io.ErrUnexpectedEOF},
 	{"end of body", "R\x00\x00\x00\x08\x00\x00\x00", false, io.ErrUnexpectedEOF},
-	{"end before ready", authMsg(authOK, "") + keyData, true, errClosed},
+	{"end before ready", authMsg(authOK, "") + keyData, true, ErrClosed},
 
 	// Peers of another kind.
 	{"HTTP", "HTTP/1.1 400 Bad Request\r\n\r\n", false, foreignToPG("HTTP")},
@@ -293,8 +293,8 @@ func TestPGQuery(t *testing.T) {
 		{authMsg(authOK, "") + one, "", &ProtocolError{`unexpected message of type "R"`}},
 		{strings.Repeat(msg('D', "\x00\x01\x00\x00\x00\x011"), 100000), "", errFlood},
 		{strings.Repeat(described, 100000), "", errFlood},
-		{"", "", errClosed},
-		{described, "", errClosed},
+		{"", "", ErrClosed},
+		{described, "", ErrClosed},
 		{"D\x00", "", io.ErrUnexpectedEOF},
 	}
 	for _, tt := range tests {
@@ -342,7 +342,7 @@ func TestReadSSLAnswer(t *testing.T) {
 		{"\x15\x03\x01\x00\x02\x02\x28", 0x15, foreignToPG("TLS"), ""},
 		{"s", 's', foreignToPG(""), ""},
 		{"\x00", 0, foreignToPG(""), ""},
-		{"", 0, errClosed, ""},
+		{"", 0, ErrClosed, ""},
 	}
 	for _, tt := range tests {
 		p := &peer{unread: tt.in}

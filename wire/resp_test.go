@@ -78,7 +78,7 @@ var redisReplies = []struct {
 	{in: "-\r\n", err: &RedisError{""}},
 
 	// Lines.
-	{in: "", err: errClosed},
+	{in: "", err: ErrClosed},
 	{in: "+", err: io.ErrUnexpectedEOF},
 	{in: "+PONG", err: io.ErrUnexpectedEOF},
 	{in: "+PONG\r", err: io.ErrUnexpectedEOF},
@@ -164,7 +164,7 @@ func TestRedisSequence(t *testing.T) {
 		{[]string{"+OK\r\n", "+OK\r\n", "+PONG\r\n"}, nil},
 		{[]string{"-NOPERM this user has no permissions\r\n", "+PONG\r\n"}, nil},
 		{[]string{"+OK\r\n", "-LOADING Redis is loading the dataset in memory\r\n"}, &RedisError{"LOADING Redis is loading the dataset in memory"}},
-		{[]string{"+OK\r\n", ""}, errClosed},
+		{[]string{"+OK\r\n", ""}, ErrClosed},
 		{[]string{"+OK\r\n", "HTTP/1.1 400 Bad Request\r\n"}, &ProtocolError{"reply does not begin with a RESP type"}},
 		{[]string{"+OK\r\n+PONG\r\n", ""}, errUnasked},
 		{[]string{"-ERR no such user\r\n+OK\r\n", ""}, errUnasked},
@@ -278,7 +278,7 @@ func FuzzRedisReply(f *testing.F) {
 				t.Errorf("Do = %v, an error that no case of redisReplies has", err)
 			}
 		default:
-			if err != errClosed && err != io.ErrUnexpectedEOF {
+			if err != ErrClosed && err != io.ErrUnexpectedEOF {
 				t.Errorf("Do = %v", err)
 			}
 		}

@@ -40,13 +40,13 @@ func (e *ForeignError) Error() string {
 	return "not " + e.Want + ": it speaks " + e.Got
 }
 
-// errClosed is what a peer's orderly close between two messages is reported as.
-var errClosed = errors.New("the server closed the connection")
+// ErrClosed is what a peer's orderly close between two messages is reported as.
+var ErrClosed = errors.New("the server closed the connection")
 
-// closed turns the io.EOF of a read between two messages into errClosed; other errors stay.
+// closed turns the io.EOF of a read between two messages into ErrClosed; other errors stay.
 func closed(err error) error {
 	if err == io.EOF {
-		return errClosed
+		return ErrClosed
 	}
 	return err
 }
