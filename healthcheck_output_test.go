@@ -178,14 +178,14 @@ func TestOutputBound(t *testing.T) {
 	} {
 		each = append(each, args...)
 		for _, all := range [][]string{args, append([]string{"--json"}, args...)} {
-			bounded(t, run(t, nil, all...), all)
+			bounded(t, run(t, []string{"HEALTHCHECK_TIMEOUT=2s"}, all...), all)
 		}
 	}
 	for range 4 {
 		each = append(each, each...)
 	}
 	for _, all := range [][]string{each, append([]string{"--json"}, each[:40]...)} {
-		bounded(t, run(t, nil, all...), all)
+		bounded(t, run(t, []string{"HEALTHCHECK_TIMEOUT=2s"}, all...), all)
 	}
 }
 

@@ -268,7 +268,7 @@ func pgPooler(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 			"gone = user=trust host=127.0.0.1 port="+testbed.FreePort(t),
 			"dying = user=trust dbname=app host=127.0.0.1 port="+dying.Port)
 		return func(password, db string) string {
-			return "--postgres postgres://app:" + password + "@" + pooler.Addr() + "/" + db + " --timeout 1s"
+			return "--postgres postgres://app:" + password + "@" + pooler.Addr() + "/" + db
 		}, "  postgres  postgres://app@" + pooler.Addr() + "/"
 	}
 	var rows []row
@@ -278,7 +278,7 @@ func pgPooler(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 			row{args: url(testbed.Password, "app"), want: "ok  " + line + "app  " + pgOK},
 			row{args: url("wrong", "app"), status: 1, want: "FAIL" + line + "app  auth: FATAL 08P01: …"},
 			row{args: url(testbed.Password, "none"), status: 1, want: "FAIL" + line + "none  …: FATAL 08P01: …"},
-			row{args: url(testbed.Password, "gone"), status: 1, want: "FAIL" + line + "gone  …"})
+			row{args: "--timeout 1s " + url(testbed.Password, "gone"), status: 1, want: "FAIL" + line + "gone  …"})
 	}
 	check(t, rows)
 
@@ -286,8 +286,8 @@ func pgPooler(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	url, line := start("scram-sha-256")
 	row{args: url(testbed.Password, "dying"), want: "ok  " + line + "dying  " + pgOK}.check(t)
 	dying.Stop()
-	row{args: url(testbed.Password, "dying"), status: 1, want: "FAIL" + line + "dying  reply: …"}.check(t)
-	row{args: url(testbed.Password, "dying"), status: 1, want: "FAIL" + line + "dying  reply: …"}.check(t)
+	row{args: "--timeout 5s " + url(testbed.Password, "dying"), status: 1, want: "FAIL" + line + "dying  reply: …"}.check(t)
+	row{args: "--timeout 5s " + url(testbed.Password, "dying"), status: 1, want: "FAIL" + line + "dying  reply: …"}.check(t)
 }
 
 // pgStopped stops the postmaster, which then takes connections and no more.

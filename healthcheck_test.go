@@ -114,6 +114,9 @@ func check(t *testing.T, rows []row) {
 
 func (r row) check(t *testing.T) {
 	t.Helper()
+	if r.status == 0 { // on a machine that has much else to do, too
+		r.env = append([]string{"HEALTHCHECK_TIMEOUT=60s"}, r.env...)
+	}
 	got := run(t, r.env, words(r.args)...)
 	out, silent, want := got.stdout, got.stderr, lines(r.want)
 	if r.status == 125 {
@@ -286,11 +289,11 @@ func TestHelpAndVersion(t *testing.T) {
 	if got.status != 0 || got.stderr != "" {
 		t.Fatalf("healthcheck -help = %+v", got)
 	}
-	screen := strings.Split(got.stdout, "\n")
-	if len(screen) > 41 || slices.ContainsFunc(screen, func(line string) bool { return len(line) > 80 }) {
+	screen := strings.Split(strings.TrimSuffix(got.stdout, "\n"), "\n")
+	if len(screen) > 24 || slices.ContainsFunc(screen, func(line string) bool { return len(line) > 80 }) {
 		t.Errorf("--help takes %d lines, want one screen:\n%s", len(screen), got.stdout)
 	}
-	_, manual, _ := strings.Cut(got.stdout, "\nChecks") // below the synopsis
+	manual := got.stdout[strings.LastIndex(got.stdout, "\n\n"):] // below the synopsis
 	for _, name := range strings.Fields("http tcp redis postgres export-prom timeout interval wait json http-method http-header http-status " +
 		"http-body tls-ca tls-cert tls-key tls-server-name tls-insecure stop-signal kill-after success-status signal-group version help") {
 		if n := len(regexp.MustCompile(`--`+name+`[^-\w]`).FindAllString(manual, -1)); n != 1 {
@@ -309,12 +312,12 @@ func TestTimeout(t *testing.T) {
 		{args: "--timeout 300ms --postgres postgres://u@" + silent + "/d", status: 1, want: "FAIL  postgres  postgres://u@" + silent + "/d  …: timeout after 300ms"},
 		{args: "--redis redis://" + silent, env: []string{"HEALTHCHECK_TIMEOUT=200ms"}, status: 1, want: "FAIL  redis  redis://" + silent + "  reply: timeout after 200ms"},
 	})
-	// All at once: eight that time out take no longer than one.
-	args := []string{"--timeout", "1s"}
+	// All at once: eight that time out take no longer than one. 5 s is the default.
+	var args []string
 	for range 8 {
 		args = append(args, "--redis", "redis://"+silent)
 	}
-	if got := run(t, nil, args...); got.status != 1 || strings.Count(got.stdout, "timeout after 1s") != 8 || got.took > 4*time.Second {
+	if got := run(t, nil, args...); got.status != 1 || strings.Count(got.stdout, "timeout after 5s") != 8 || got.took > 30*time.Second {
 		t.Errorf("eight silent servers: %+v", got)
 	}
 }
@@ -397,7 +400,8 @@ func TestWaitRunsOut(t *testing.T) {
 
 // TestImports holds the arrows of the house between packages: main to probe,
 // supervise and promtext, probe to wire, and no other. A tool imports what lies
-// in its own folder. Nothing outside the standard library is imported at all.
+// in its own folder, and the testbed. Nothing outside the standard library is
+// imported at all.
 func TestImports(t *testing.T) {
 	const module = "alfred/healthcheck"
 	allowed := map[string][]string{
@@ -415,7 +419,7 @@ func TestImports(t *testing.T) {
 		for _, to := range fields[1:] {
 			switch {
 			case strings.HasPrefix(to, module):
-				if !slices.Contains(allowed[from], to) && (tool == "" || !strings.HasPrefix(to, tool+"/")) {
+				if !slices.Contains(allowed[from], to) && (tool == "" || !strings.HasPrefix(to, tool+"/") && to != module+"/tools/testbed") {
 					t.Errorf("%s imports %s", from, to)
 				}
 			case strings.Contains(strings.Split(to, "/")[0], "."):

@@ -109,10 +109,22 @@ func (s *Server) RedisSocket() string { return filepath.Join(s.Dir, "redis.sock"
 // test ends, and counts for maxclients.
 func (s *Server) RedisConn(t testing.TB, commands ...string) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("unix", s.RedisSocket())
-	if err != nil {
-		t.Fatal(err)
-	}
+	var conn net.Conn
+	Poll(t, func() (err error) {
+		conn, err = net.Dial("unix", s.RedisSocket())
+		if err != nil {
+			return err
+		}
+		// The server may not have noticed yet that an earlier connection is gone.
+		reply, err := command(conn, "PING")
+		if err == nil && strings.HasPrefix(reply, "-ERR max number of clients") {
+			err = errors.New(reply)
+		}
+		if err != nil {
+			conn.Close()
+		}
+		return err
+	})
 	t.Cleanup(func() { conn.Close() })
 	for _, c := range commands {
 		reply, err := command(conn, c)
