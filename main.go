@@ -191,22 +191,27 @@ func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, st
 
 // runSidecar is the third mode: export what the checks see, until a signal.
 func runSidecar(c *config, checks []*probe.Check, stop <-chan os.Signal, stderr *os.File) int {
+	if stop == nil {
+		stop = stopSignals()
+	}
+	signal.Ignore(syscall.SIGPIPE) // nobody reads the log any more: no reason to end
 	monitor := probe.NewMonitor(checks, c.interval, logChange(stderr))
 	if err := serve(c, monitor, nil, stderr); err != nil {
 		return complain(stderr, err)
 	}
 	go monitor.Run(context.Background()) // ends with the process
-	if stop == nil {
-		stop = stopSignals()
-	}
 	<-stop
 	return exitOK
 }
 
-// stopSignals receives what ends a program without a command.
+// stopSignals receives what ends a program without a command. QUIT would otherwise end it with status 2, and as PID 1 each would.
 func stopSignals() <-chan os.Signal {
 	c := make(chan os.Signal, 1)
-	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT)
+	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {
+		if !signal.Ignored(sig) { // nohup
+			signal.Notify(c, sig)
+		}
+	}
 	return c
 }
 
@@ -220,7 +225,10 @@ func serve(c *config, monitor *probe.Monitor, command *supervise.Command, stderr
 		return usageError("choose another address, or port 0 for any that is free", "--export-prom: cannot listen on %s: %v", c.export, errnoOf(err))
 	}
 	checks := "no checks"
-	if n := len(c.specs); n > 0 {
+	switch n := len(c.specs); {
+	case n == 1:
+		checks = fmt.Sprintf("1 check every %v", c.interval)
+	case n > 1:
 		checks = fmt.Sprintf("%d checks every %v", n, c.interval)
 	}
 	fmt.Fprintf(stderr, "healthcheck %s: metrics on http://%s/metrics, %s\n", Version, listener.Addr(), checks)
@@ -245,14 +253,24 @@ func logWaiting(stderr io.Writer) func(probe.Result) {
 	}
 }
 
-// logChange says that a check went from ok to FAIL or back.
+// logChange says that a check went from ok to FAIL or back. A log that nobody reads holds up no check: the lines that do not
+// fit are lost.
 func logChange(stderr io.Writer) func(probe.State) {
+	lines := make(chan string, 64)
+	go func() { // ends with the process
+		for line := range lines {
+			io.WriteString(stderr, line)
+		}
+	}()
 	return func(s probe.State) {
 		word := "ok"
 		if !s.Healthy() {
 			word = "FAIL"
 		}
-		fmt.Fprintf(stderr, "healthcheck: %s %s  %s  %s\n", word, s.Check.Name, s.Check.Target, s.Last.Seen())
+		select {
+		case lines <- fmt.Sprintf("healthcheck: %s %s  %s  %s\n", word, s.Check.Name, s.Check.Target, s.Last.Seen()):
+		default:
+		}
 	}
 }
 
