@@ -72,19 +72,23 @@ if ((${#containers[@]} == 0)); then
 	exit 1
 fi
 
-# What is asked of the engine, each item closed by a zero byte: health, its last output and the label may hold anything.
+# What is asked of the engine, each item closed by a zero byte: the last output and the label may hold anything. The
+# ports come as JSON: their fields have other names in Go, and not the same ones in every release.
 # shellcheck disable=SC2016 # these are the template's variables
 template='{{$end := "\x00"}}{{$said := ""}}{{$health := "none"}}{{$test := ""}}
 {{- with .State.Health}}{{$health = .Status}}{{range .Log}}{{$said = .Output}}{{end}}{{end -}}
 {{.Name}}{{$end}}{{.State.Status}} ({{.State.ExitCode}}){{$end}}{{$health}}{{$end}}{{$said}}{{$end}}
 {{- index .Config.Labels "metrics_port"}}{{$end}}{{.HostConfig.NetworkMode}}{{$end}}
-{{- range $port, $to := .NetworkSettings.Ports}}{{range $to}}{{$port}} {{.HostIp}} {{.HostPort}},{{end}}{{end}}{{$end}}
+{{- json .NetworkSettings.Ports}}{{$end}}
 {{- with .Config.Healthcheck}}{{range .Test}}{{.}}{{$end}}{{end}}{{end}}'
+
+possible='^[a-zA-Z0-9][a-zA-Z0-9_.-]*$' # a container's name
 
 # inspect CONTAINER: sets name, state, health, said, label, network, ports and the array check.
 inspect() {
 	local item
 	item=() check=()
+	[[ $1 =~ $possible ]] || return 1
 	while IFS= read -r -d '' field; do
 		item+=("$field")
 	done < <(docker inspect --type container --format "$template" -- "$1" 2>/dev/null)
@@ -135,7 +139,7 @@ probe() {
 	124) wrong "the probe in it did not end within 30 s" ;;
 	126 | 127)
 		if [[ $out == *'executable file not found'* || $out == *'no such file'* ]]; then
-			wrong "${argv[0]} is not in the container: copy it from the healthcheck image in its Dockerfile"
+			wrong "the probe in it cannot run: $(line "${argv[0]}") is not there (healthcheck is, once the Dockerfile copies it)"
 		else
 			wrong "the probe in it cannot run: $(line "$out")"
 		fi
@@ -179,7 +183,7 @@ taken=() # "PORT NAME" of each published metrics port
 
 # metrics: looks at the label, the published port and what answers there; sets verdict, where and kind.
 metrics() {
-	local ip port published='' other text
+	local mapping ip='' published='' other text
 	verdict=- where=- kind=-
 	if [[ ! $label ]]; then
 		wrong 'it has no label metrics_port: Prometheus does not find it'
@@ -192,12 +196,8 @@ metrics() {
 	if [[ $network == host ]]; then
 		ip=127.0.0.1 published=$label
 	else
-		while read -r -d , port ip published; do
-			[[ $port != "$label/tcp" ]] || break
-			published=''
-		done <<<"$ports"
-		# Without an address of the host the engine leaves a gap that read closes.
-		if [[ $published == '' && ${port-} == "$label/tcp" ]]; then published=$ip ip=''; fi
+		mapping="\"$label/tcp\":\[\{\"HostIp\":\"([^\"]*)\",\"HostPort\":\"([0-9]+)\""
+		if [[ $ports =~ $mapping ]]; then ip=${BASH_REMATCH[1]} published=${BASH_REMATCH[2]}; fi
 	fi
 	if [[ ! $published ]]; then
 		wrong "its metrics port $label is not published: map it to a port of the host"
@@ -264,9 +264,13 @@ for container in "${containers[@]}"; do
 		sleep 1 # between two looks; the deadline decides
 	done
 	if [[ ! $found ]]; then
-		docker version >/dev/null 2>&1 || refuse 'the engine does not answer' 'docker info'
 		name=$(line "$container")
-		wrong 'there is no such container'
+		said='No such container'
+		[[ ! $container =~ $possible ]] || said=$(docker inspect --type container -- "$container" 2>&1 >/dev/null) || true
+		case $said in
+		*[Nn]'o such container'*) wrong 'there is no such container' ;;
+		*) refuse "docker does not tell of $name: $(line "$said")" 'docker info' ;;
+		esac
 		row "$name" - - - - -
 	elif [[ $state != running* ]]; then
 		[[ $state == exited* ]] || state=${state%% *} # the status means something only there
