@@ -85,8 +85,14 @@ func resolve(ctx context.Context, r *run, host string) ([]string, error) {
 		return []string{host}, nil
 	}
 	r.enter(PhaseResolve)
+	local := strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
+	if local { // known without a name server, if there is one to wait for
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, attemptDelay)
+		defer cancel()
+	}
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
+	if local {
 		addrs = append(addrs, netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback())
 	} else if err != nil {
 		return nil, err
@@ -279,7 +285,8 @@ func (e *phaseError) Error() string { return e.err.Error() }
 func (e *phaseError) Unwrap() error { return e.err }
 
 // describe puts an error into words for people, without what the line says anyway. Words that a peer chose are cleaned;
-// ours are not, since a mask in a known text would tell what it covers. allowed is how long the check had.
+// ours are not, since a mask in a known text would tell what it covers. allowed is how long the check had, 0 where that is not
+// to be told.
 func (red *redactor) describe(err error, allowed time.Duration) (message string, timedOut bool) {
 	var (
 		clean      cleanError
@@ -293,16 +300,23 @@ func (red *redactor) describe(err error, allowed time.Duration) (message string,
 		protocol   *wire.ProtocolError
 		foreign    *wire.ForeignError
 		auth       *wire.AuthError
+		notWanted  *errNotWanted
 	)
+	late := "timeout"
+	if allowed > 0 {
+		late += " after " + allowed.Round(time.Millisecond).String()
+	}
 	switch {
 	case errors.As(err, &hosts):
 		return hosts.text, hosts.timeout
 	case errors.As(err, &iterations):
-		return "timeout after " + allowed.Round(time.Millisecond).String() + ", in the " + iterations.Error(), true
+		return late + ", in the " + iterations.Error(), true
 	case errors.Is(err, syscall.ETIMEDOUT):
 		return syscall.ETIMEDOUT.Error(), true
+	case errors.As(err, &dns) && dns.IsTimeout: // the resolver's own time may have run out before the deadline
+		return "no answer from the name server", true
 	case isTimeout(err), errors.Is(err, net.ErrClosed): // closed by nobody but its deadline
-		return "timeout after " + allowed.Round(time.Millisecond).String(), true
+		return late, true
 	case errors.As(err, &clean):
 		return clean.Error(), false
 	case errors.As(err, &dns):
@@ -319,7 +333,8 @@ func (red *redactor) describe(err error, allowed time.Duration) (message string,
 		return "the server closed the connection", false
 	case errors.As(err, &errno):
 		return errno.Error(), false
-	case errors.As(err, &protocol), errors.As(err, &foreign), errors.As(err, &auth), errors.Is(err, wire.ErrNoPassword):
+	case errors.As(err, &protocol), errors.As(err, &foreign), errors.As(err, &auth), errors.As(err, &notWanted),
+		errors.Is(err, wire.ErrNoPassword), errors.Is(err, wire.ErrClosed):
 		return err.Error(), false
 	case errors.As(err, &op):
 		err = op.Err

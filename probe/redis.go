@@ -59,6 +59,9 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 		if err := checkPort(u.Port(), u.Port() != ""); err != nil {
 			return err
 		}
+		if strings.Contains(u.Hostname(), ":") && u.Host[0] != '[' {
+			return usage("as in redis://[::1]:6379", "an IPv6 address stands between [ and ]")
+		}
 		host := cmp.Or(u.Hostname(), "localhost")
 		t.address = net.JoinHostPort(host, cmp.Or(u.Port(), defaultRedisPort))
 		if strings.HasSuffix(scheme, "s") && scheme != "redis" {
@@ -79,14 +82,14 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 		}
 	}
 	if password, given := one(u, "password"); given {
-		if t.auth && t.password != password {
+		if t.password != "" && t.password != password {
 			return usage("write it once", "the password before @ and the one in ?password= differ")
 		}
 		t.password, t.auth = password, true
 	}
-	if !t.auth || t.password == "" && t.user == "" {
-		t.password, t.auth = env.lookup("REDISCLI_AUTH")
-		t.auth = t.auth && t.password != ""
+	if t.password == "" {
+		t.password = env.get("REDISCLI_AUTH")
+		t.auth = t.user+t.password != "" // a user with nopass has an empty one
 	}
 	c.redact.add(t.password)
 
@@ -103,8 +106,8 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 	}
 	if t.user != "" {
 		shown.User = url.User(t.user)
-		c.redact.allow(t.user)
 	}
+	c.redact.allow(t.user, t.db)
 	c.Target = shown.String()
 	c.probe = func(ctx context.Context, r *run) error { return probeRedis(ctx, r, env, t) }
 	return nil
