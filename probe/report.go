@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -118,17 +117,21 @@ func JSON(results []Result) string {
 			return string(b)
 		}
 	}
-	results = slices.Clone(results)
-	slices.SortStableFunc(results, func(a, b Result) int { return cmp.Compare(rank(a.Status), rank(b.Status)) })
+	var ranked []Result // what must be shown first
+	for _, status := range []Status{Failed, Degraded, OK} {
+		for _, r := range results {
+			if r.Status == status {
+				ranked = append(ranked, r)
+			}
+		}
+	}
+	results = ranked
 	for n := min(len(results), maxLines); ; n = fewer(n, len(b)) {
 		if b = appendDocument(b[:0], results, n, 0); len(b) <= maxOutput {
 			return string(b)
 		}
 	}
 }
-
-// rank orders results by what must be shown first.
-func rank(s Status) int { return slices.Index([]Status{Failed, Degraded, OK}, s) }
 
 // appendDocument appends {"status":…,"checks":[…]} with the first n results and each text cut to limit bytes; with 0,
 // without dependencies.

@@ -135,7 +135,11 @@ func (w *Writer) Sample(value float64, labels ...Label) {
 		return
 	}
 	w.labels = append(w.labels[:0], labels...)
-	slices.SortFunc(w.labels, func(a, b Label) int { return strings.Compare(a.Name, b.Name) })
+	for i := range w.labels { // a handful; slices.SortFunc would be 20 KB of the binary
+		for k := i; k > 0 && w.labels[k].Name < w.labels[k-1].Name; k-- {
+			w.labels[k], w.labels[k-1] = w.labels[k-1], w.labels[k]
+		}
+	}
 	for i, l := range w.labels {
 		switch {
 		case !validName(l.Name) || l.Name == "le" || l.Name == "quantile": // those two are a histogram's and a summary's
