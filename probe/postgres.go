@@ -208,22 +208,32 @@ func (t *pgTarget) probe(ctx context.Context, r *run) error {
 	}
 	var failures []string
 	var first error
+	var firstLate bool
 	for pass, attr := range attrs {
-		failures, first = nil, nil
+		failures = nil
 		for i, h := range t.hosts {
-			start := time.Now()
-			err := t.tryHost(ctx, r, i, attr, len(t.hosts)*(len(attrs)-pass)-i)
+			share, own := t.share(ctx, len(t.hosts)*(len(attrs)-pass)-i)
+			hostCtx, cancel := context.WithTimeout(ctx, share)
+			err := t.tryHost(hostCtx, r, i, attr)
+			cancel()
 			if err == nil {
 				return nil
 			}
 			phase := phaseOf(err, r.phase)
-			if first == nil {
-				first = &phaseError{phase, err}
+			if !own {
+				share = 0 // it varies, and with it what Wait would take for another reason
 			}
-			text, _ := r.Check.redact.describe(err, time.Since(start))
+			text, late := r.Check.redact.describe(err, share)
+			if late && own {
+				text += ", the connect_timeout"
+				err = &hostsError{text, true}
+			}
+			if failures == nil {
+				first, firstLate = &phaseError{phase, err}, late
+			}
 			_, address := t.address(h)
 			failures = append(failures, address+": "+text)
-			if !triesNext(err, phase) {
+			if !late && !triesNext(err, phase) {
 				return err
 			}
 		}
@@ -231,7 +241,17 @@ func (t *pgTarget) probe(ctx context.Context, r *run) error {
 	if len(t.hosts) == 1 {
 		return first
 	}
-	return &phaseError{phaseOf(first, PhaseConnect), &hostsError{strings.Join(failures, "; "), isTimeout(first)}}
+	return &phaseError{phaseOf(first, PhaseConnect), &hostsError{strings.Join(failures, "; "), firstLate}}
+}
+
+// share is the time that one of several hosts has, and whether that is connect_timeout.
+func (t *pgTarget) share(ctx context.Context, hostsLeft int) (share time.Duration, own bool) {
+	share = t.uri.ConnectTimeout()
+	deadline, _ := ctx.Deadline()
+	if left := time.Until(deadline) / time.Duration(hostsLeft); share == 0 || share > left {
+		return left, false
+	}
+	return share, true
 }
 
 // A hostsError tells what every one of several hosts said.
@@ -242,30 +262,21 @@ type hostsError struct {
 
 func (e *hostsError) Error() string { return e.text }
 
-// triesNext reports whether libpq would go on to the next host after err.
+// triesNext reports whether libpq would go on to the next host after err, as it does after silence.
 func triesNext(err error, phase Phase) bool {
 	var refused *wire.PGError
 	var notWanted *errNotWanted
 	switch {
 	case errors.As(err, &refused):
 		return refused.Code == "57P03"
-	case errors.As(err, &notWanted), isTimeout(err), errors.Is(err, net.ErrClosed):
+	case errors.As(err, &notWanted):
 		return true
 	}
 	return phase == PhaseResolve || phase == PhaseConnect
 }
 
-// tryHost tries one host, within its share of the time left: with the sslmodes allow and prefer in two ways.
-func (t *pgTarget) tryHost(ctx context.Context, r *run, i int, attr string, hostsLeft int) error {
-	share := t.uri.ConnectTimeout()
-	if deadline, ok := ctx.Deadline(); ok {
-		left := time.Until(deadline) / time.Duration(hostsLeft)
-		if share == 0 || share > left {
-			share = left
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, share)
-	defer cancel()
+// tryHost tries one host: with the sslmodes allow and prefer in two ways.
+func (t *pgTarget) tryHost(ctx context.Context, r *run, i int, attr string) error {
 	network, _ := t.address(t.hosts[i])
 	var ways []bool // with TLS?
 	switch mode := t.uri.SSLMode(); {
@@ -279,7 +290,7 @@ func (t *pgTarget) tryHost(ctx context.Context, r *run, i int, attr string, host
 		ways = []bool{true}
 	}
 	err := t.tryOnce(ctx, r, i, attr, ways[0])
-	if len(ways) == 1 || err == nil || ctx.Err() != nil || !otherWay(err, ways[0]) {
+	if len(ways) == 1 || err == nil || ctx.Err() != nil || !otherWay(err) {
 		return plainReason(err)
 	}
 	phase := phaseOf(err, r.phase)
@@ -303,21 +314,19 @@ func tells(err error) int {
 	return 2
 }
 
-// A wayError is one that the other way of connecting may not meet: TLS failed, or the login before the server accepted it.
+// A wayError is one that the other way of connecting may not meet: TLS could not be begun, or the server refused the login in
+// its own words. libpq goes on after no other, least of all where we do not accept what the server does.
 type wayError struct{ err error }
 
 func (e *wayError) Error() string { return e.err.Error() }
 func (e *wayError) Unwrap() error { return e.err }
 
 // otherWay reports whether allow or prefer goes on after err.
-func otherWay(err error, withTLS bool) bool {
+func otherWay(err error) bool {
 	var w *wayError
 	var refused *wire.PGError
 	if errors.As(err, &refused) && (strings.HasPrefix(refused.Code, "57") || strings.HasPrefix(refused.Code, "53")) {
 		return false // it would say the same again
-	}
-	if !withTLS && refused == nil {
-		return false // without a word from the server, TLS has nothing to add
 	}
 	return errors.As(err, &w)
 }
@@ -357,12 +366,16 @@ func (t *pgTarget) tryOnce(ctx context.Context, r *run, i int, attr string, with
 	r.enter(PhaseAuth)
 	authenticated, err := pg.Login(ctx, login)
 	if err != nil {
-		err = &phaseError{loginPhase(err, pg.Greeted(), authenticated), err}
-		if !authenticated && withTLS == login.Encrypted { // not where the server declined TLS: it was plain text already
+		phase := loginPhase(err, pg.Greeted(), authenticated)
+		var refused *wire.PGError
+		err = &phaseError{phase, err}
+		if !authenticated && withTLS == login.Encrypted && // not where the server declined TLS: it was plain text already
+			(phase == PhaseTLS || errors.As(err, &refused)) {
 			err = &wayError{err}
 		}
 		return err
 	}
+	defer pg.Terminate()
 	r.enter(PhaseReply)
 	if err := wanted(pg, attr); err != nil {
 		return err
@@ -374,7 +387,6 @@ func (t *pgTarget) tryOnce(ctx context.Context, r *run, i int, attr string, with
 	if value != "1" {
 		return cleanError(`SELECT 1 was answered with "` + r.clean(value) + `"`)
 	}
-	pg.Terminate()
 	r.Message = "SELECT 1 answered"
 	if version, _, _ := strings.Cut(pg.Params["server_version"], " "); version != "" {
 		r.Message = "PostgreSQL " + r.clean(version) + ", " + r.Message
@@ -405,7 +417,7 @@ func loginPhase(err error, greeted, authenticated bool) Phase {
 func (t *pgTarget) startTLS(r *run, conn net.Conn, h wire.PGHost) (*tls.Conn, error) {
 	mode := t.uri.SSLMode()
 	optional := mode == "prefer" || mode == "allow"
-	config := t.tls.config(cmp.Or(h.Host, h.Addr))
+	config := t.tls.config(cmp.Or(h.Host, h.Addr, "localhost"))
 	if t.uri.Get("sslnegotiation") == "direct" {
 		config.NextProtos = []string{"postgresql"}
 	} else {
@@ -429,7 +441,11 @@ func (t *pgTarget) startTLS(r *run, conn net.Conn, h wire.PGHost) (*tls.Conn, er
 		}
 	}
 	tlsConn, err := handshake(r, conn, config)
-	if err != nil {
+	var stuffed *wire.ProtocolError
+	switch {
+	case errors.As(err, &stuffed): // an attack, not a lack
+		return nil, err
+	case err != nil:
 		return nil, &wayError{err}
 	}
 	if config.NextProtos != nil && tlsConn.ConnectionState().NegotiatedProtocol != config.NextProtos[0] {
