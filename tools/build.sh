@@ -1,0 +1,35 @@
+#!/bin/sh
+# Builds the healthcheck that is shipped. The flags of it stand here and nowhere
+# else: the Dockerfile, tools/image and tools/check.sh all run this.
+#
+#   tools/build.sh OUT
+#
+# GOOS (linux unless set) and GOARCH (this machine's unless set) choose the
+# platform. Nothing else of the environment or of Go's settings changes a byte,
+# nor do the checkout's path, its revision and who builds: one Go release and one
+# source give one binary. Uses the Go on PATH and fetches nothing.
+set -eu
+
+fail() {
+	printf 'build.sh: %s\nhint: %s\n' "$1" "$2" >&2
+	exit 1
+}
+
+[ $# -eq 1 ] && [ -n "$1" ] || fail "$# arguments, want the file to write" 'tools/build.sh OUT'
+command -v go >/dev/null 2>&1 || fail 'go is not on PATH' 'install Go 1.26 or later (go.dev/dl) and put it on PATH'
+
+# OUT is meant from where the caller stands.
+case $1 in
+/*) out=$1 ;;
+*) out=$PWD/$1 ;;
+esac
+cd "$(CDPATH='' cd -P "$(dirname "$0")" && pwd)/.."
+
+# Of the environment go build gets what is named here: so GOFLAGS, GOEXPERIMENT,
+# GOFIPS140, go env -w (GOENV) and the like have no say.
+umask 022
+exec env -i PATH="$PATH" ${HOME:+HOME="$HOME"} ${TMPDIR:+TMPDIR="$TMPDIR"} \
+	${XDG_CACHE_HOME:+XDG_CACHE_HOME="$XDG_CACHE_HOME"} ${GOCACHE:+GOCACHE="$GOCACHE"} \
+	GOOS="${GOOS:-linux}" ${GOARCH:+GOARCH="$GOARCH"} GOAMD64=v1 GOARM64=v8.0 \
+	CGO_ENABLED=0 GOENV=off GOTOOLCHAIN=local GOWORK=off GOPROXY=off \
+	go build -trimpath -buildvcs=false -pgo=off -tags nethttpomithttp2 -ldflags '-s -w -buildid=' -o "$out" .
