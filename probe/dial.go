@@ -264,6 +264,7 @@ func phaseOf(err error, under Phase) Phase {
 	var dns *net.DNSError
 	var op *net.OpError
 	var phased *phaseError
+	var foreign *wire.ForeignError
 	switch {
 	case errors.As(err, &phased):
 		return phased.phase
@@ -271,6 +272,8 @@ func phaseOf(err error, under Phase) Phase {
 		return PhaseResolve
 	case errors.As(err, &op) && op.Op == remoteAlert: // with TLS 1.3 a refused client hears of it only when it reads
 		return PhaseTLS
+	case errors.As(err, &foreign):
+		return PhaseReply
 	}
 	return under
 }

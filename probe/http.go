@@ -210,15 +210,18 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 	c.redact.add(env.http.secrets...)
 	if u.User != nil {
 		name := u.User.Username()
-		if password, given := u.User.Password(); password != "" {
+		if password, _ := u.User.Password(); password != "" {
 			c.redact.add(password, name+":"+password)
-		} else if name != "" && !given {
+		} else if name != "" {
 			c.redact.add(name, name+":") // a token alone
 		}
 	}
 	for name, values := range u.Query() {
-		if secretName(name) {
+		switch {
+		case secretName(name):
 			c.redact.add(values...)
+		case len(values) == 1 && values[0] == "": // perhaps not a name, but a token alone
+			c.redact.add(name)
 		}
 	}
 	c.probe = func(ctx context.Context, r *run) error { return probeHTTP(ctx, r, env, u, socket) }

@@ -333,7 +333,7 @@ func (p *PG) startSCRAM(l Login, list []byte) (*SCRAM, error) {
 	case l.Binding == "require":
 		return nil, &AuthError{"channel_binding=require, and it is not possible: it needs TLS, a server that offers SCRAM-SHA-256-PLUS, and a certificate with a signature hash"}
 	case !slices.Contains(offered, scramSHA256):
-		return nil, &AuthError{"the server offers no SASL mechanism that is supported: SCRAM-SHA-256, SCRAM-SHA-256-PLUS"}
+		return nil, &AuthError{"the server asks for SASL by " + saslNames(offered) + "; supported are SCRAM-SHA-256 and, with a certificate to bind to, SCRAM-SHA-256-PLUS"}
 	case canBind:
 		header = "y,,"
 	}
@@ -350,6 +350,20 @@ func (p *PG) startSCRAM(l Login, list []byte) (*SCRAM, error) {
 		return nil, p.lastWords(err)
 	}
 	return scram, nil
+}
+
+// saslNames names, of the mechanisms offered, those that exist (IANA's registry) and that this package does not speak.
+func saslNames(offered []string) string {
+	var known []string
+	for _, name := range []string{"OAUTHBEARER", "GSSAPI", "GSS-SPNEGO", scramSHA256Plus, "SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-512", "SCRAM-SHA-512-PLUS", "EXTERNAL", "PLAIN"} {
+		if slices.Contains(offered, name) {
+			known = append(known, name)
+		}
+	}
+	if known == nil {
+		return "a mechanism that is not known here"
+	}
+	return strings.Join(known, ", ")
 }
 
 // sendPassword sends a PasswordMessage.

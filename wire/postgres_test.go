@@ -116,8 +116,8 @@ var pgLogins = []struct {
 	{"mechanisms do not end", authMsg(authSASL, "SCRAM-SHA-256"), false, &ProtocolError{"the list of SASL mechanisms does not end"}},
 	{"mechanisms end once", authMsg(authSASL, "SCRAM-SHA-256\x00"), false, &ProtocolError{"the list of SASL mechanisms does not end"}},
 	{"no list", authMsg(authSASL, ""), false, &ProtocolError{"the list of SASL mechanisms does not end"}},
-	{"other mechanisms", authMsg(authSASL, "SCRAM-SHA-1\x00OAUTHBEARER\x00\x00"), false, errNoMechanism},
-	{"no mechanism", authMsg(authSASL, "\x00\x00"), false, errNoMechanism},
+	{"other mechanisms", authMsg(authSASL, "SCRAM-SHA-1\x00OAUTHBEARER\x00\x00"), false, errMechanism("OAUTHBEARER, SCRAM-SHA-1")},
+	{"no mechanism", authMsg(authSASL, "\x00\x00"), false, errMechanism("a mechanism that is not known here")},
 	{"PLUS without TLS", authMsg(authSASL, "SCRAM-SHA-256-PLUS\x00SCRAM-SHA-256\x00\x00"), false, &AuthError{"the server offers SCRAM-SHA-256-PLUS without TLS"}},
 
 	// Order and shape.
@@ -186,9 +186,12 @@ var pgLogins = []struct {
 }
 
 var (
-	errSecond      = &ProtocolError{"the server asks for a second authentication"}
-	errNoMechanism = &AuthError{"the server offers no SASL mechanism that is supported: SCRAM-SHA-256, SCRAM-SHA-256-PLUS"}
+	errSecond = &ProtocolError{"the server asks for a second authentication"}
 )
+
+func errMechanism(names string) error {
+	return &AuthError{"the server asks for SASL by " + names + "; supported are SCRAM-SHA-256 and, with a certificate to bind to, SCRAM-SHA-256-PLUS"}
+}
 
 func errLength(kind string, length uint32) error {
 	return &ProtocolError{fmt.Sprintf("message of type %q with a length of %d", kind, length)}
