@@ -27,6 +27,8 @@ const (
 	maxHeader = 64 << 10
 	// maxRedirects is how many redirects are followed, as Kubernetes' probes do.
 	maxRedirects = 10
+	// minToken is the least length of a word that may be a token, in bytes: a mask over "a" or "verbose" would spoil every text.
+	minToken = 8
 	// maxDependencies is how many entries of a health document are reported.
 	maxDependencies = 64
 )
@@ -220,7 +222,7 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 		switch {
 		case secretName(name):
 			c.redact.add(values...)
-		case len(values) == 1 && values[0] == "": // perhaps not a name, but a token alone
+		case len(values) == 1 && values[0] == "" && len(name) >= minToken: // perhaps not a name, but a token alone
 			c.redact.add(name)
 		}
 	}

@@ -171,6 +171,7 @@ func TestEchoedSecrets(t *testing.T) {
 		{"http://HOST/?code=${CODE}", nil, "c0de", "***"},
 		{"http://HOST/?api_key=l1teral&sig=s1g&pass=hunter2", nil, "l1teral s1g hunter2", "*** *** ***"},
 		{"http://HOST/?verbose=database", nil, "database", "database"},
+		{"http://HOST/?Zx9secret&a&b=", nil, "abba Zx9secret", "abba ***"},
 		{"http://HOST/hook/${CODE}", nil, "/hook/c0de", "/hook/***"},
 		{"http://:@HOST/", nil, "a:b", "a:b"},
 		{"http://token:@HOST/", nil, "token dG9rZW46", "*** ***"}, // as some APIs take a key

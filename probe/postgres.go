@@ -442,8 +442,9 @@ func (t *pgTarget) startTLS(r *run, conn net.Conn, h wire.PGHost) (*tls.Conn, er
 	}
 	tlsConn, err := handshake(r, conn, config)
 	var stuffed *wire.ProtocolError
+	var foreign *wire.ForeignError
 	switch {
-	case errors.As(err, &stuffed): // an attack, not a lack
+	case errors.As(err, &stuffed), errors.As(err, &foreign): // an attack, not a lack; or no PostgreSQL at all
 		return nil, err
 	case err != nil:
 		return nil, &wayError{err}

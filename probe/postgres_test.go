@@ -183,6 +183,7 @@ func TestPostgresWays(t *testing.T) {
 		{"", TLSOptions{}, &fakePG{tls: good, auth: "secret"}, "auth: md5: the server wants a password, and none is given", "ssl, tls app"},
 		{"channel_binding=require&password=x", TLSOptions{}, &fakePG{tls: good, auth: "x"}, "auth: channel_binding=require, and the server asks for md5", "ssl, tls app"},
 		{"", TLSOptions{}, &fakePG{tls: good, stuff: "E"}, "tls: the server sent bytes behind its answer to SSLRequest", "ssl"},
+		{"", TLSOptions{}, &fakePG{tls: good, stuff: "SH-2.0-OpenSSH"}, "reply: not PostgreSQL: it speaks SSH", "ssl"},
 
 		// Verification.
 		{"sslmode=require", TLSOptions{CA: stranger.File}, &fakePG{tls: good}, "tls: certificate signed by unknown authority", "ssl"},
