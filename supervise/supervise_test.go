@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen. It only shows when something is broken.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // roles are what the test binary is when its first argument names one. @init is healthcheck in small; the rest are commands for it.
 var roles = map[string]func(args []string){
