@@ -219,10 +219,10 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 		}
 	}
 	for name, values := range u.Query() {
-		switch {
-		case secretName(name):
+		if secretName(name) {
 			c.redact.add(values...)
-		case len(values) == 1 && values[0] == "" && len(name) >= minToken: // perhaps not a name, but a token alone
+		}
+		if values[0] == "" && len(name) >= minToken { // perhaps not a name, but a token alone
 			c.redact.add(name)
 		}
 	}
