@@ -51,7 +51,7 @@ service_up 1
 service_requests_total ${requests}
 `],
 
-  '/': async () => [200, await (await fetch(`${API}/hello`, { signal: AbortSignal.timeout(2000) })).json()],
+  '/': async () => [200, await (await fetch(`${API}/hello`, { signal: AbortSignal.timeout(5000) })).json()],
 };
 
 const server = http.createServer(async (request, response) => {
