@@ -39,7 +39,7 @@ func (j *jsonReader) take(c byte) bool {
 // object calls member for each member of an object, once its key and colon are consumed; member consumes the value. It
 // stops where the text is not an object, breaks, or ends.
 func (j *jsonReader) object(member func(key string)) {
-	if !j.take('{') {
+	if !j.take('{') || j.take('}') {
 		return
 	}
 	for {
