@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -17,11 +16,7 @@ import (
 )
 
 // tarball writes an archive of one program.
-func tarball(w io.Writer, name, path string) error {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
+func tarball(w io.Writer, name string, content []byte) error {
 	archive := tar.NewWriter(w)
 	if err := archive.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(content))}); err != nil {
 		return err

@@ -236,7 +236,7 @@ func (in inventory) closure(packages string) ([]pkg, error) {
 			p, ok = in.providing[queue[0]]
 		}
 		if !ok && slices.Contains(roots, queue[0]) {
-			return nil, fmt.Errorf("Debian's package %s is not installed", queue[0])
+			return nil, fmt.Errorf("package %s of Debian is not installed", queue[0])
 		}
 		if _, seen := found[p.name]; !ok || seen || without(p.name) {
 			continue
