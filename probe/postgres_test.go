@@ -322,6 +322,7 @@ func dead(t *testing.T) string {
 
 // A silent host takes its share of the time, and what is said of it is the same each time.
 func TestPostgresShares(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	quiet, good := testbed.Serve(t, silent), (&fakePG{}).start(t)
 	o := Options{Timeout: 3 * time.Second}
 	if r := tryOut(t, o, "postgres", "postgres://app@"+quiet+","+good+"/shop"); r.Status != OK {
