@@ -183,6 +183,9 @@ func plainOption(name string) bool {
 
 // flagError puts an error of package flag into our words. Its own hold values.
 func flagError(err error) error {
+	if errors.Is(err, flag.ErrHelp) { // -h, which package flag takes for -help
+		return usageError("healthcheck --help lists every option", "unknown option -h")
+	}
 	problem, name, _ := strings.Cut(err.Error(), ": ")
 	if !plainOption(name) {
 		return usageError("", "a word that begins with - and is no option")
