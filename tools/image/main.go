@@ -9,8 +9,8 @@
 //
 //	gunzip -c tools/healthcheck-0.4.0.tar.gz | ctr -n k8s.io images import -
 //
-// It holds what the Dockerfile builds: the binary is
-// the same to the bit where both used one Go release, since both run tools/build.sh.
+// It holds what the Dockerfile builds: the binary is the same to the bit where both
+// used one Go release, since both run tools/build.sh.
 //
 // One source and one Go release give one archive, whoever writes it, where and
 // when: entries are sorted, owned by root, and dated 2026-01-01 unless
@@ -195,6 +195,9 @@ func build(root, arch string, stderr io.Writer) ([]byte, error) {
 
 // writeFile writes through a temporary file, so that a name holds a whole archive or none.
 func writeFile(name string, content []byte) (err error) {
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a file that could be replaced", name)
+	}
 	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
 	if err != nil {
 		return err
