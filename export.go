@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"html"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,15 +43,11 @@ type scrape struct {
 	states []probe.State
 }
 
+// revision is the source's, where the build was told: -ldflags "-X main.revision=…". Go's own stamp would make the bytes of a
+// binary depend on the checkout.
+var revision = "unknown"
+
 func newExporter(monitor *probe.Monitor, command *supervise.Command, version string) *exporter {
-	revision := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = s.Value
-			}
-		}
-	}
 	return &exporter{
 		monitor: monitor, command: command, version: version,
 		build: [5]promtext.Label{
@@ -88,7 +82,9 @@ func (e *exporter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.conns.busy(conn, true)
 		defer e.conns.busy(conn, false)
 	}
-	pages := map[string]func(*http.Request) (int, string, []byte){"/metrics": e.metrics, "/health": e.health, "/healthz": e.healthz, "/": e.page}
+	s := e.scrapes.Get().(*scrape)
+	defer e.scrapes.Put(s)
+	pages := map[string]func(*scrape, *http.Request) (int, string, []byte){"/metrics": e.metrics, "/health": e.health, "/healthz": e.healthz, "/": e.page}
 	page, ok := pages[r.URL.Path]
 	status, contentType, body := http.StatusNotFound, "text/plain; charset=utf-8", []byte("not found; there are /, /metrics, /health and /healthz\n")
 	switch {
@@ -96,7 +92,7 @@ func (e *exporter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", "GET, HEAD")
 		status, body = http.StatusMethodNotAllowed, []byte("only GET and HEAD are allowed\n")
 	case ok:
-		status, contentType, body = page(r)
+		status, contentType, body = page(s, r)
 	}
 	h := w.Header()
 	h.Set("Content-Type", contentType)
@@ -131,7 +127,7 @@ func (e *exporter) verdict(states []probe.State) probe.Status {
 
 // health is /health, in the guide's form: a service for each check, and for each dependency that a check reports. A dependency of
 // the same name as another entry goes by CHECK/DEPENDENCY.
-func (e *exporter) health(*http.Request) (int, string, []byte) {
+func (e *exporter) health(*scrape, *http.Request) (int, string, []byte) {
 	states := e.monitor.States(nil)
 	verdict := e.verdict(states)
 	b := []byte(`{"status":"` + string(verdict) + `","version":`)
@@ -172,7 +168,7 @@ func (e *exporter) health(*http.Request) (int, string, []byte) {
 }
 
 // healthz is /healthz: liveness, whatever the checks say.
-func (e *exporter) healthz(*http.Request) (int, string, []byte) {
+func (e *exporter) healthz(*scrape, *http.Request) (int, string, []byte) {
 	if !e.up() {
 		return http.StatusServiceUnavailable, "application/json", []byte(`{"status":"error"}` + "\n")
 	}
@@ -180,10 +176,8 @@ func (e *exporter) healthz(*http.Request) (int, string, []byte) {
 }
 
 // metrics is /metrics, in the format that the request asks for.
-func (e *exporter) metrics(r *http.Request) (int, string, []byte) {
+func (e *exporter) metrics(s *scrape, r *http.Request) (int, string, []byte) {
 	format := promtext.Negotiate(r.Header.Values("Accept"))
-	s := e.scrapes.Get().(*scrape)
-	defer e.scrapes.Put(s)
 	s.writer.Reset(format)
 	s.states = e.monitor.States(s.states[:0])
 	e.writeChecks(&s.writer, s.states)
@@ -192,7 +186,7 @@ func (e *exporter) metrics(r *http.Request) (int, string, []byte) {
 	}
 	e.writeSelf(&s.writer)
 	body, _ := s.writer.Finish() // what it refuses is left out; a test holds that it refuses nothing
-	return http.StatusOK, format.ContentType(), append([]byte(nil), body...)
+	return http.StatusOK, format.ContentType(), body
 }
 
 // value is a status as a number: 1, 0.5, 0.
@@ -327,7 +321,7 @@ func (e *exporter) writeSelf(w *promtext.Writer) {
 }
 
 // page is /: what is wrong first, for people. It needs no script, and asks the browser to load it again.
-func (e *exporter) page(*http.Request) (int, string, []byte) {
+func (e *exporter) page(*scrape, *http.Request) (int, string, []byte) {
 	states := e.monitor.States(nil)
 	verdict := e.verdict(states)
 	name := "sidecar"
@@ -341,7 +335,7 @@ func (e *exporter) page(*http.Request) (int, string, []byte) {
 			b.WriteString(p)
 		}
 	}
-	text := html.EscapeString
+	text := escapeHTML.Replace
 	write(pageHead, `<title>`, headline, `: `, text(name), `</title></head><body><header class="`, string(verdict), `"><h1>`, headline, `</h1><p>`, text(name), ` `, text(e.version), `</p></header><main>`)
 	if !e.up() {
 		e.writeCommandCard(write)
@@ -360,6 +354,9 @@ func (e *exporter) page(*http.Request) (int, string, []byte) {
 	write(`</main><footer><a href="/metrics">metrics</a> <a href="/health">health</a> <a href="/healthz">healthz</a><p>healthcheck `, Version, ` · `, time.Now().UTC().Format("2006-01-02 15:04:05"), ` UTC · refreshes every 5 s</p></footer></body></html>`+"\n")
 	return http.StatusOK, "text/html; charset=utf-8", []byte(b.String())
 }
+
+// escapeHTML is html.EscapeString, whose package would bring the table of all entities, 70 KB of the binary.
+var escapeHTML = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&#34;", "'", "&#39;")
 
 // writeCommandCard writes what is known of CMD.
 func (e *exporter) writeCommandCard(write func(...string)) {
