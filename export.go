@@ -329,6 +329,9 @@ func (e *exporter) page(*scrape, *http.Request) (int, string, []byte) {
 		name = filepath.Base(e.command.Args[0]) // not its arguments: they can be secrets
 	}
 	headline := map[probe.Status]string{probe.OK: "Healthy", probe.Degraded: "Degraded", probe.Failed: "Unhealthy"}[verdict]
+	if e.command != nil && e.command.Started().IsZero() {
+		headline = "Waiting"
+	}
 	var b strings.Builder
 	write := func(parts ...string) {
 		for _, p := range parts {
@@ -371,7 +374,7 @@ func (e *exporter) writeCommandCard(write func(...string)) {
 	if e.command.Up() {
 		write(`<dt>uptime</dt><dd>`, span(time.Since(e.command.Started())), `</dd>`)
 	}
-	if u, err := e.command.Usage(); err == nil {
+	if u, err := e.command.Usage(); err == nil && class != "unknown" {
 		write(`<dt>CPU time</dt><dd>`, strconv.FormatFloat(u.UserSeconds+u.SystemSeconds, 'f', 2, 64), ` s</dd><dt>memory</dt><dd>`,
 			strconv.FormatFloat(float64(u.ResidentBytes)/(1<<20), 'f', 1, 64), ` MiB</dd><dt>processes</dt><dd>`, strconv.FormatInt(u.Processes, 10), `</dd>`)
 	}
