@@ -44,10 +44,8 @@ func Listen() *Signals {
 	stop := make(chan os.Signal, 1)
 	s.Stop = stop
 
-	first := []syscall.Signal{syscall.SIGTERM, syscall.SIGINT}
-	for _, sig := range first {
-		s.take(sig, stop)
-	}
+	s.take(syscall.SIGTERM, stop)
+	s.take(syscall.SIGINT, stop)
 	// Nobody receives: that a handler stands in place of the default action is enough, and unlike SIG_IGN the command does not inherit it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 

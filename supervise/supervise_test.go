@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -36,6 +37,8 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		}
 	}
+	// A handler here is the default action in what is started, where the caller ignores these, as nohup does.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT)
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // not a second for each process
 	os.Exit(m.Run())
 }
