@@ -123,12 +123,8 @@ func everything(t testing.TB, env ...string) *service {
 // and no other.
 func TestFamilies(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var want []family
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (gauge|counter) \\| ([a-z, ]*) ?\\| \\S").FindAllStringSubmatch(string(readme), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (gauge|counter) \\| ([a-z, ]*) ?\\| \\S").FindAllStringSubmatch(readme(t), -1) {
 		f := family{name: m[1], kind: m[2]}
 		for label := range strings.SplitSeq(strings.TrimSpace(m[3]), ", ") {
 			if label != "" {
