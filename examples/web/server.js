@@ -19,7 +19,7 @@ const OPTIONAL = new Set(['cache']); // without these the service is degraded, w
 let asking = null;
 function dependencies() {
   asking ??= new Promise((resolve, reject) => {
-    execFile('healthcheck', ['--json', '--timeout', '2s', ...CHECKS], (error, stdout) => {
+    execFile('healthcheck', ['--json', '--timeout', '3s', ...CHECKS], (error, stdout) => {
       asking = null;
       try {
         resolve(Object.fromEntries(JSON.parse(stdout).checks.map((c) => [c.name, c.status])));

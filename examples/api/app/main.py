@@ -14,7 +14,7 @@ import redis.asyncio
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 
-PATIENCE = 2  # seconds a dependency has to answer: less than the 5 that a probe waits for /health
+PATIENCE = 3  # seconds a dependency has to answer: less than the 5 that a probe waits for /health
 
 log = logging.getLogger("uvicorn.error")
 app = FastAPI()
