@@ -130,8 +130,9 @@ func TestSignalStorm(t *testing.T) {
 		next := lines(t, cmd)
 		untilRegistered(t, cmd)
 		kinds := []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGWINCH, 35, 64}
-		once := others(append(kinds, syscall.SIGTERM, syscall.SIGCONT)...) // a stop signal takes a pending CONT away (signal(7))
-		go func() {                                                        // ends by itself, or with the init
+		// A stop signal takes away a CONT that is still pending (signal(7)).
+		once := others(append(kinds, syscall.SIGTERM, syscall.SIGCONT)...)
+		go func() { // ends by itself, or with the init
 			for i := range storm {
 				cmd.Process.Signal(kinds[i%len(kinds)])
 				if every := storm / len(once); i%every == every/2 && i/every < len(once) {
