@@ -26,14 +26,30 @@ type accounts struct {
 	stats        []stat
 	ours         map[int64]bool // process IDs of healthcheck and its descendants
 	user, system float64        // the most seen so far
+
+	began time.Time // when the last reading began, and what it told
+	last  Usage
+	err   error
 }
 
 // Usage reads what the command and its descendants use. Before Start and after Wait it counts what is there: nothing, or what is left over.
 // It fails where /proc is missing or another namespace's. A process that ends while it is read is left out.
+// Callers that wait for one another share a reading, so that a hundred at once cost no more than two.
 func (c *Command) Usage() (Usage, error) {
 	a := &c.process.accounts
+	came := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if !a.began.After(came) {
+		a.began = time.Now()
+		a.last, a.err = c.usage()
+	}
+	return a.last, a.err
+}
+
+// usage is Usage for one caller, which holds the lock.
+func (c *Command) usage() (Usage, error) {
+	a := &c.process.accounts
 	if a.names == nil {
 		a.names, a.file, a.ours = make([]byte, 8192), make([]byte, 4096), map[int64]bool{}
 	}
