@@ -39,8 +39,7 @@ func (s *service) wantSmall(t testing.TB) {
 }
 
 // TestLoad: 200 clients scrape while 50 hold half a request each and CMD replaces its child all the time.
-func TestLoad(t *testing.T) {
-	t.Parallel()
+func TestLoad(t *testing.T) { // not beside others: it wants the processors for itself
 	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--interval", "50ms", "--tcp", accept(t), "--tcp", dead(t), "--",
 		"sh", "-c", "exec 2>/dev/null; while :; do sleep 60 & sleep .02; kill $!; wait $!; done")
 	addr := s.addr(t)
@@ -99,9 +98,8 @@ func TestLoad(t *testing.T) {
 }
 
 // TestConnections: more clients that hold on to idle connections than there may be do not keep a scraper out.
-func TestConnections(t *testing.T) {
-	t.Parallel()
-	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--", "sleep", "60")
+func TestConnections(t *testing.T) { // not beside others: it wants the processors for itself
+	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--", "sleep", "600")
 	addr := s.addr(t)
 	const held, most = 700, 512
 	var open atomic.Int32
@@ -160,12 +158,11 @@ func TestConnections(t *testing.T) {
 }
 
 // TestGreedyClients: what one client sends without end is not kept.
-func TestGreedyClients(t *testing.T) {
-	t.Parallel()
-	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--", "sleep", "60")
+func TestGreedyClients(t *testing.T) { // not beside others: it wants the processors for itself
+	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--", "sleep", "600")
 	addr := s.addr(t)
 	// flood sends start, and then more until healthcheck hangs up. It returns how much it could send, and the answer's first line.
-	flood := func(start, more string) (sent int, answer string) {
+	flood := func(t *testing.T, start, more string) (sent int, answer string) {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
@@ -196,7 +193,7 @@ func TestGreedyClients(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			// An answer can be lost when what was sent after it makes healthcheck reset the connection.
-			if sent, answer := flood(tt.start, tt.more); answer != tt.answer && answer != "" || sent > 32<<20 {
+			if sent, answer := flood(t, tt.start, tt.more); answer != tt.answer && answer != "" || sent > 32<<20 {
 				t.Errorf("sent %d bytes, answered %q, want %q", sent, answer, tt.answer)
 			}
 			s.get(t, "/metrics")

@@ -108,7 +108,7 @@ func everything(t testing.TB, env ...string) *service {
 	t.Helper()
 	args := append([]string{"--export-prom", "127.0.0.1:0", "--interval", "1h", "--tcp", "port=" + accept(t), "--redis", "cache=redis://:hunter2@" + dead(t),
 		"--postgres", "database=postgres://app:hunter2@" + dead(t) + "/app"}, healthyAPI(t)...)
-	s := serve(t, env, append(args, "--", "sh", "-c", `trap 'echo usr1' USR1; (sleep .1 &); echo ready; while :; do sleep 60 & wait; done`)...)
+	s := serve(t, env, append(args, "--", "sh", "-c", `trap 'echo usr1' USR1; (sleep .1 &); echo ready; while :; do sleep 5 & wait; done`)...)
 	s.says(t, "stdout", "ready\n")
 	s.signal(t, syscall.SIGUSR1)
 	s.says(t, "stdout", "usr1\n")
@@ -235,7 +235,7 @@ func TestValues(t *testing.T) {
 		t.Errorf("no healthcheck_build_info as wanted in\n%s", body)
 	}
 	// max_fds is CMD's own limit.
-	limited := serve(t, nil, "--export-prom", "127.0.0.1:0", "--", "sh", "-c", "ulimit -S -n 123; exec sleep 60")
+	limited := serve(t, nil, "--export-prom", "127.0.0.1:0", "--", "sh", "-c", "ulimit -S -n 123; exec sleep 600")
 	limited.until(t, "healthcheck_command_max_fds", func(v float64) bool { return v == 123 })
 }
 
@@ -302,8 +302,7 @@ func pythonWith(t testing.TB, module string) string {
 }
 
 // TestPrometheus has a real server scrape for a few rounds, and compares what it has stored.
-func TestPrometheus(t *testing.T) {
-	t.Parallel()
+func TestPrometheus(t *testing.T) { // not beside others: it wants the processors for itself
 	prometheus := testbed.Need(t, "prometheus")
 	s := everything(t)
 	dir := t.TempDir()

@@ -151,7 +151,7 @@ func TestProbeStaysProbe(t *testing.T) {
 	})
 	// The wrapper itself runs them, and so does the probe inside it.
 	s := serve(t, []string{"HEALTHCHECK_EXPORT_PROM=127.0.0.1:0", "HEALTHCHECK_INTERVAL=1h", checks[len(checks)-2], checks[len(checks)-1]},
-		"--", "sh", "-c", built+"; echo status $?; exec sleep 60")
+		"--", "sh", "-c", built+"; echo status $?; exec sleep 600")
 	s.says(t, "stdout", "ok    up  "+open+"  connected…\nFAIL  db  "+closed+"  connect: connection refused…\nFAIL  cache  redis://"+closed+"  connect: connection refused…\nstatus 1\n")
 	s.until(t, `probe_success{check="cache",type="redis"}`, func(v float64) bool { return v == 0 })
 	s.until(t, `probe_success{check="db",type="tcp"}`, func(v float64) bool { return v == 0 })
@@ -238,7 +238,7 @@ func TestSlowChecks(t *testing.T) {
 	for _, kind := range []string{"redis", "postgres", "http"} {
 		args = append(args, "--"+kind, kind+"_silent="+kind+"://"+silent)
 	}
-	s := serve(t, nil, append(args, "--", "sh", "-c", "while kill -0 $$; do (true & true); sleep .01; done 2>/dev/null & exec sleep 60")...)
+	s := serve(t, nil, append(args, "--", "sh", "-c", "while kill -0 $$; do (true & true); sleep .01; done 2>/dev/null & exec sleep 600")...)
 	s.until(t, `healthcheck_check_runs_total{check="closed",result="failure",type="tcp"}`, func(v float64) bool { return v >= 10 })
 	start := time.Now()
 	s.until(t, "healthcheck_orphans_reaped_total", func(v float64) bool { return v >= 10 })
@@ -274,7 +274,7 @@ func TestLogBlocked(t *testing.T) {
 	defer r.Close()
 	addr := "127.0.0.1:" + testbed.FreePort(t)
 	cmd := command([]string{"PATH=" + os.Getenv("PATH")}, "--export-prom", addr, "--interval", "10ms", "--tcp", "a="+dead(t), "--tcp", "b="+dead(t),
-		"--", "sh", "-c", "exec 2>/dev/null; sleep 60")
+		"--", "sh", "-c", "exec 2>/dev/null; sleep 600")
 	cmd.Stderr = w
 	// A pipe with room for the start line, and not for what follows.
 	const F_SETPIPE_SZ, page = 1031, 4096 // fcntl(2)

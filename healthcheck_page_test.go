@@ -239,8 +239,7 @@ func hostileAPI(t testing.TB) string {
 }
 
 // TestPage opens the page in a browser, in each of its states.
-func TestPage(t *testing.T) {
-	t.Parallel()
+func TestPage(t *testing.T) { // not beside others: it wants the processors for itself
 	b := openBrowser(t)
 	open, closed := accept(t), dead(t)
 	ok := "http://" + httpServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -346,8 +345,7 @@ func TestPage(t *testing.T) {
 }
 
 // TestPageRefresh: the page comes again by itself, with what has changed, and asks for nothing else.
-func TestPageRefresh(t *testing.T) {
-	t.Parallel()
+func TestPageRefresh(t *testing.T) { // not beside others: it wants the processors for itself
 	b := openBrowser(t)
 	var broken atomic.Bool
 	api := httpServer(t, func(w http.ResponseWriter, r *http.Request) {

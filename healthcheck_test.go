@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
 	if !given { // most tests wait for a peer, not for a processor
-		flag.Set("test.parallel", "8")
+		flag.Set("test.parallel", "4")
 	}
 	os.Exit(buildAndRun(m))
 }

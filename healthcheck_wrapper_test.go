@@ -208,7 +208,7 @@ func TestOrder(t *testing.T) {
 	t.Run("wait passes", func(t *testing.T) {
 		t.Parallel()
 		db := dead(t)
-		s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--wait", "1h", "--interval", "1h", "--tcp", "db="+db, "--", "sh", "-c", "touch started; exec sleep 60")
+		s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--wait", "1h", "--interval", "1h", "--tcp", "db="+db, "--", "sh", "-c", "touch started; exec sleep 600")
 		s.says(t, "stderr", "\nhealthcheck: waiting for db: connect: connection refused\n")
 		s.wantNotStarted(t)
 		if status, _, body := s.get(t, "/healthz"); status != 503 || body != `{"status":"error"}`+"\n" {
