@@ -293,10 +293,7 @@ func pythonWith(t testing.TB, module string) string {
 	t.Helper()
 	const python = "/usr/bin/python3"
 	if exec.Command(python, "-c", "import "+module).Run() != nil {
-		if os.Getenv("HEALTHCHECK_REQUIRE") == "all" {
-			t.Fatalf("missing: %s with %s", python, module)
-		}
-		t.Skipf("missing: %s with %s", python, module)
+		testbed.Missing(t, module, "%s has no module %s", python, module)
 	}
 	return python
 }

@@ -48,17 +48,7 @@ func TestMain(m *testing.M) {
 // required. The first time it waits for other runs and clears up after killed ones.
 func needEngine(t *testing.T) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("-short")
-	}
-	testbed.Need(t, "docker")
-	if out, err := exec.Command("docker", "version", "--format", "{{.Server.Version}}").CombinedOutput(); err != nil {
-		required := strings.Split(os.Getenv("HEALTHCHECK_REQUIRE"), ",")
-		if slices.Contains(required, "all") || slices.Contains(required, "docker") {
-			t.Fatalf("no Docker Engine answers, and HEALTHCHECK_REQUIRE asks for it: %s", out)
-		}
-		t.Skip("no Docker Engine answers")
-	}
+	testbed.NeedEngine(t)
 	if err := haveEngine(); err != nil {
 		t.Fatal(err)
 	}
@@ -149,10 +139,7 @@ func needBuildKit(t *testing.T) builder {
 	t.Helper()
 	b, err := findBuildKit()
 	if err != nil {
-		if slices.Contains(strings.Split(os.Getenv("HEALTHCHECK_REQUIRE"), ","), "all") {
-			t.Fatalf("no docker in PATH has BuildKit, and HEALTHCHECK_REQUIRE asks for it: %v", err)
-		}
-		t.Skip("no docker in PATH has BuildKit")
+		testbed.Missing(t, "buildkit", "no docker in PATH has BuildKit: %v", err)
 	}
 	return b
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"alfred/healthcheck/tools/fixdockerfile/dockerfile"
+	"alfred/healthcheck/tools/testbed"
 )
 
 // sample are the golden files built by a real engine, before and after: few,
@@ -33,14 +34,9 @@ var engineAsked bool
 // every image is one made by the test, in which any command succeeds; what counts
 // is that the engine takes the file and what it makes of the pattern.
 func TestEngine(t *testing.T) {
-	if out, err := exec.Command("docker", "info").CombinedOutput(); err != nil {
-		if r := os.Getenv("HEALTHCHECK_REQUIRE"); r == "all" || slices.Contains(strings.Split(r, ","), "docker") {
-			t.Fatalf("docker: %v\n%s", err, out)
-		}
-		t.Skip("docker is missing, or no engine answers")
-	}
-	if engineAsked || testing.Short() {
-		t.Skip("-short, or the engine was asked in the first run")
+	testbed.NeedEngine(t)
+	if engineAsked {
+		t.Skip("the engine was asked in the first run")
 	}
 	engineAsked = true
 	builders := map[string]string{"legacy": "0"}

@@ -59,12 +59,32 @@ func Need(t testing.TB, program string) string {
 			return path
 		}
 	}
-	required := strings.Split(os.Getenv("HEALTHCHECK_REQUIRE"), ",")
-	if slices.Contains(required, "all") || slices.Contains(required, program) {
-		t.Fatalf("%s is not installed, and HEALTHCHECK_REQUIRE asks for it", program)
-	}
-	t.Skipf("%s is not installed", program)
+	Missing(t, program, "%s is not installed", program)
 	return ""
+}
+
+// Missing skips the test for want of what HEALTHCHECK_REQUIRE may ask for by name,
+// and says why; it fails the test under HEALTHCHECK_REQUIRE. It does not return.
+func Missing(t testing.TB, name, why string, args ...any) {
+	t.Helper()
+	required := strings.Split(os.Getenv("HEALTHCHECK_REQUIRE"), ",")
+	if slices.Contains(required, "all") || slices.Contains(required, name) {
+		t.Fatalf(why+", and HEALTHCHECK_REQUIRE asks for "+name, args...)
+	}
+	t.Skipf(why, args...)
+}
+
+// NeedEngine skips the test, or fails it under HEALTHCHECK_REQUIRE, where no Docker
+// Engine answers. It is called docker there. Tests with an engine are not -short.
+func NeedEngine(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short")
+	}
+	docker := Need(t, "docker")
+	if out, err := exec.Command(docker, "version", "--format", "{{.Server.Version}}").CombinedOutput(); err != nil {
+		Missing(t, "docker", "no Docker Engine answers: %s", out)
+	}
 }
 
 // FreePort returns a port that nothing listens on, at 127.0.0.1 and at ::1.

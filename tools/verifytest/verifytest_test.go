@@ -39,17 +39,7 @@ const (
 // required. The first time it waits for other runs and clears up after killed ones.
 func needEngine(t *testing.T) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("-short")
-	}
-	testbed.Need(t, "docker")
-	if out, err := exec.Command("docker", "version", "--format", "{{.Server.Version}}").CombinedOutput(); err != nil {
-		required := strings.Split(os.Getenv("HEALTHCHECK_REQUIRE"), ",")
-		if slices.Contains(required, "all") || slices.Contains(required, "docker") {
-			t.Fatalf("no Docker Engine answers, and HEALTHCHECK_REQUIRE asks for it: %s", out)
-		}
-		t.Skip("no Docker Engine answers")
-	}
+	testbed.NeedEngine(t)
 	if err := alone(); err != nil {
 		t.Fatal(err)
 	}
