@@ -34,6 +34,9 @@ scan:
 		case script[i] == ' ' || script[i] == '\t':
 			i++
 			continue
+		case strings.HasPrefix(script[i:], "\\\n"): // 2.2.1: no such thing
+			i += 2
+			continue
 		case script[i] == '#':
 			// the comment stays one word that is not plain
 			n := strings.IndexByte(script[i:]+"\n", '\n')
@@ -89,6 +92,10 @@ func shellWord(script string, i int) (shellToken, error) {
 				}
 				switch script[i] {
 				case '\\':
+					if strings.HasPrefix(script[i:], "\\\n") {
+						i++
+						continue
+					}
 					if i+1 < len(script) && strings.IndexByte("$`\"\\", script[i+1]) >= 0 {
 						i++
 					}
@@ -106,7 +113,9 @@ func shellWord(script string, i int) (shellToken, error) {
 			i++
 		case '\\':
 			if i++; i < len(script) {
-				word.WriteByte(script[i])
+				if script[i] != '\n' {
+					word.WriteByte(script[i])
+				}
 				i++
 			}
 		case '$', '`':
@@ -127,6 +136,36 @@ func shellWord(script string, i int) (shellToken, error) {
 	}
 	t.text, t.end = word.String(), i
 	return t, nil
+}
+
+// quoted returns what stands in a word that is one quoted string, and where in
+// the script each byte of it does, the closing quote included.
+func quoted(script string, t shellToken) (text string, at []int, ok bool) {
+	if t.operator || t.end-t.start < 2 || strings.IndexByte(`'"`, script[t.start]) < 0 {
+		return "", nil, false
+	}
+	quote := script[t.start]
+	var b strings.Builder
+	for i := t.start + 1; i < t.end; i++ {
+		from, n := i, 1
+		switch c := script[i]; {
+		case c == quote:
+			return b.String(), append(at, i), i == t.end-1
+		case quote == '"' && c == '\\' && script[i+1] == '\n':
+			i++
+			continue
+		case quote == '"' && c == '\\' && strings.IndexByte("$`\"\\", script[i+1]) >= 0:
+			i++
+		case quote == '"' && (c == '$' || c == '`'):
+			n, _ = shellExpansion(script[i:])
+		}
+		for k := range n {
+			at = append(at, from+k)
+		}
+		b.WriteString(script[i : i+n])
+		i += n - 1
+	}
+	return "", nil, false
 }
 
 // shellExpansion returns the length of the $NAME, ${…}, $(…) or `…` that s begins with.
@@ -200,18 +239,25 @@ func oneCommand(tokens []shellToken) bool {
 
 var shells = []string{"sh", "bash", "ash", "dash", "ksh", "zsh"}
 
-// shellScript finds the script in a command line like bash -c SCRIPT, and
-// returns its index.
+// shellScript finds the script in a command line like bash -c SCRIPT, also
+// behind other programs, and returns its index.
 func shellScript(argv []string) (int, bool) {
-	if len(argv) < 3 || !slices.Contains(shells, path.Base(argv[0])) {
-		return 0, false
+	for i, word := range argv {
+		if n, ok := scriptBehind(argv[i+1:]); ok && slices.Contains(shells, path.Base(word)) {
+			return i + 1 + n, true
+		}
 	}
-	for i, arg := range argv[1 : len(argv)-1] {
+	return 0, false
+}
+
+// scriptBehind finds the script among the words behind a shell's name.
+func scriptBehind(args []string) (int, bool) {
+	for i, arg := range args[:max(0, len(args)-1)] {
 		switch {
 		case !strings.HasPrefix(arg, "-") && arg != "pipefail" && arg != "errexit" && arg != "nounset":
 			return 0, false
 		case !strings.HasPrefix(arg, "--") && strings.HasSuffix(arg, "c"):
-			return i + 2, true
+			return i + 1, true
 		}
 	}
 	return 0, false

@@ -108,6 +108,34 @@ func TestUnwrapScript(t *testing.T) {
 		{"if true; then healthcheck --export-prom :9091 -- python a; fi", "sh|-c|if true; then python a; fi"},
 		{"bash -c 'healthcheck serve --export-prom :9091 & exec python a'", "python|a"},
 		{"exec bash -ec \"healthcheck --export-prom :9091 -- python \\$A\"", "bash|-ec|exec python $A"},
+		{"if true; then exec healthcheck --export-prom :9091 -- python a; fi; python b", "sh|-c|if true; then exec python a; fi; python b"},
+		{"[ -n \"$M\" ] && exec healthcheck --export-prom :9091 -- app || exec app", "sh|-c|[ -n \"$M\" ] && exec app || exec app"},
+		{"exec healthcheck --export-prom :9091 -- app; echo never", "sh|-c|exec app; echo never"},
+		{"case $M in 1) exec healthcheck --export-prom :9091 -- app;; esac", "sh|-c|case $M in 1) exec app;; esac"},
+		{"A=1 exec healthcheck --export-prom :9091 -- app $X", "sh|-c|A=1 exec app $X"},
+		{"! healthcheck --export-prom :9091 -- app", "sh|-c|! app"},
+		{"PORT=9091 healthcheck serve --export-prom :9091 & exec app $PORT", "sh|-c|exec app $PORT"},
+		{"PORT=9091 healthcheck --export-prom :9091 -- app", "sh|-c|PORT=9091 exec app"},
+		{"healthcheck --export-prom :9091 -- \\\n  app \"a\\\nb\" c\\\nd", "app|ab|cd"},
+		{"healthcheck serve --export-prom :9091 &\nexec app", "app"},
+		{"sh -c \"healthcheck --export-prom :9091 -- app '$A'\"", "sh|-c|exec sh -c \"app '$A'\""},
+		{"sh -c \"healthcheck serve --export-prom :9091 & $A\"", "sh|-c|exec sh -c \"$A\""},
+		{"sh -c \"healthcheck serve --export-prom :9091 & exec app $A\"", "sh|-c|exec sh -c \"exec app $A\""},
+		{"sh -c \"migrate \\\"$A\\\" && healthcheck --export-prom :9091 -- app \\\\$A\"", "sh|-c|exec sh -c \"migrate \\\"$A\\\" && app \\\\$A\""},
+		{"sh -c 'healthcheck --export-prom :9091 -- app $0' \"$A\"", "sh|-c|exec sh -c 'exec app $0' \"$A\""},
+		{"gosu app sh -c 'healthcheck --export-prom :9091 -- app'", "gosu|app|sh|-c|exec app"},
+		{"migrate; A=1 sh -c 'healthcheck serve --export-prom :9091 & exec app' | tee log", "sh|-c|migrate; A=1 sh -c 'exec app' | tee log"},
+		{"healthcheck serve --export-prom :9091 & app & wait $!", "sh|-c|app & wait $!"},
+		{"healthcheck serve --export-prom :9091 & HC=$!; trap 'kill $HC' EXIT; app", "error"},
+		{"healthcheck serve --export-prom :9091 & app; kill %1", "error"},
+		{"HEALTHCHECK_TCP=db:5432 healthcheck --export-prom :9091 -- app", "error"},
+		{"cat > /tmp/c <<E\nhealthcheck serve --export-prom :9091 &\nE\nexec cat /tmp/c", "error"},
+		{"if true; then healthcheck serve & else app; fi", "error"},
+		{"healthcheck --export-prom :9091 -- a || healthcheck --export-prom :9092 -- b", "error"},
+		{"HC=/opt/healthcheck; $HC --export-prom :9091 -- app", "error"},
+		{"sh -c \"healthcheck --export-prom :$P -- app\"", "error"},
+		{"sh -c healthcheck' serve & '$A", "error"},
+		{"/app/healthcheck serve --port 80 & wait", "error"},
 		{"python a & healthcheck serve --export-prom :9091", "error"},
 		{"healthcheck serve --export-prom :9091", "error"},
 		{"healthcheck serve --export-prom :9091 &", "error"},
@@ -130,6 +158,46 @@ func TestUnwrapScript(t *testing.T) {
 		}
 		if got != tt.want {
 			t.Errorf("unwrap(sh -c %q) = %q, want %q", tt.in, got, tt.want)
+		}
+	}
+}
+
+// Each is a whole command line, with its words between bars, and what runs behind
+// the wrapper: "" where there is none, "error" where it cannot be taken apart.
+func TestUnwrap(t *testing.T) {
+	tests := []struct{ in, want string }{
+		{"healthcheck|--export-prom|:9091|--|app", "app"},
+		{"healthcheck|serve|--export-prom|:9091|--|app", "app"},
+		{"tini|--|healthcheck|--export-prom|:9091|--|app", "tini|--|app"},
+		{"healthcheck|--export-prom|:9091|--|sh|-c|healthcheck serve --export-prom :9091 & exec app", "app"},
+		{"/entry.sh|sh|-c|healthcheck --export-prom :9091 -- app", "/entry.sh|sh|-c|exec app"},
+		{"/usr/bin/tini|--|bash|-c|healthcheck serve --export-prom :9091 & exec app", "/usr/bin/tini|--|bash|-c|exec app"},
+		{"gosu|app|bash|-ec|cd /app && healthcheck --export-prom :9091 -- app", "gosu|app|bash|-ec|cd /app && exec app"},
+		{"env|A=1|sh|-c|sh -c 'healthcheck --export-prom :9091 -- app'", "env|A=1|sh|-c|exec sh -c 'exec app'"},
+		{"su|-s|/bin/sh|-c|healthcheck --export-prom :9091 -- app|app", "su|-s|/bin/sh|-c|exec app|app"},
+		{"bash|-lc|bash -c 'healthcheck --export-prom :9091 -- app'", "bash|-lc|exec bash -c 'exec app'"},
+		{"su|app|-c|healthcheck --export-prom :9091 -- app", "error"},
+		{"sh|-c|exec \"$@\"|sh|sh|-c|healthcheck serve --export-prom :9091 & app", "error"},
+		{"healthcheck|--export-prom|:9091|--|su|app|-c|healthcheck serve --export-prom :9091 & app", "error"},
+		{"python|manage.py|healthcheck|serve", ""},
+		{"/app/healthcheck|serve|--port|80", ""},
+		{"tini|--|sh|-c|app", ""},
+	}
+	for _, tt := range tests {
+		var argv []arg
+		for _, word := range strings.Split(tt.in, "|") {
+			argv = append(argv, arg{word, true})
+		}
+		w, rest, err := unwrap(argv)
+		got := ""
+		switch {
+		case err != nil:
+			got = "error"
+		case w != nil:
+			got = strings.Join(texts(rest), "|")
+		}
+		if got != tt.want {
+			t.Errorf("unwrap(%q) = %q, want %q", tt.in, got, tt.want)
 		}
 	}
 }

@@ -109,88 +109,84 @@ func unwrap(argv []arg) (w *wrapper, command []arg, err error) {
 			continue
 		}
 		options, n, _ := parseOptions(words[i+1:])
-		command = slices.Concat(argv[:i], argv[i+1+n:])
 		w = &wrapper{word, options}
-		if inner, rest, err := unwrap(command); err == nil && inner != nil {
+		inner, rest, err := unwrap(slices.Concat(argv[:i], argv[i+1+n:]))
+		if inner != nil {
 			// wrapped twice: the metrics port would be taken
 			w.options = append(w.options, slices.DeleteFunc(inner.options, option.exports)...)
-			command = rest
 		}
-		return w, command, nil
+		return w, rest, err
 	}
+	command = argv
 	if i, ok := shellScript(words); ok {
-		return unwrapScript(argv[:i], argv[i], argv[i+1:])
+		w, command, err = unwrapScript(argv[:i], argv[i], argv[i+1:])
 	}
-	return nil, argv, nil
+	if err == nil && slices.ContainsFunc(texts(command), exporter.MatchString) {
+		err = errCut
+	}
+	return w, command, err
 }
 
 // startsWrapper reports whether words[i] is the healthcheck binary and not,
 // say, an application's own program of that name.
 func startsWrapper(words []string, i int) bool {
-	if i == 0 && (words[i] == binary || words[i] == binaryPath) {
+	if i == 0 && isBinary(words[i]) {
 		return true
 	}
-	options, n, separated := parseOptions(words[i+1:])
+	options, _, separated := parseOptions(words[i+1:])
 	exports := slices.ContainsFunc(options, option.exports)
-	serves := n > 0 && words[i+1] == "serve"
 	if path.Base(words[i]) != binary {
 		return i == 0 && exports && separated // under another name
 	}
-	return exports || serves || i == 0 && separated
+	return exports || i == 0 && separated
 }
+
+func isBinary(name string) bool { return name == binary || name == binaryPath }
 
 // unwrapScript takes the healthcheck out of a shell's script. What is left
 // becomes a plain command line where it needs no shell; else it stays a script,
 // with exec so that the shell does not stand between the wrapper and the command.
 func unwrapScript(shell []arg, script arg, extra []arg) (w *wrapper, command []arg, err error) {
-	tokens, err := shellTokens(script.text)
-	if err != nil {
-		if exporter.MatchString(script.text) {
-			return nil, nil, errCut
-		}
-		return nil, slices.Concat(shell, []arg{script}, extra), nil // the shell's to refuse
-	}
-	if inner, i := innerShell(tokens, script.cmd); inner != nil {
-		w, command, err := unwrapScript(inner[:i], inner[i], slices.Concat(inner[i+1:], extra))
+	alone := len(extra) == 0 && plainShell(texts(shell))
+	if inner, i := innerShell(script); inner != nil && alone {
+		w, command, err := unwrapScript(inner[:i], inner[i], inner[i+1:])
 		if w != nil || err != nil {
 			return w, command, err
 		}
 	}
-	w, before, after, err := cutWrapper(script.text, tokens)
-	if err != nil || w == nil {
-		return w, slices.Concat(shell, []arg{script}, extra), err
+	c, err := cutScript(script.text)
+	if err != nil || c == nil {
+		return nil, slices.Concat(shell, []arg{script}, extra), err
 	}
-	if before == "" && len(extra) == 0 && plainShell(texts(shell)) {
-		if words, ok := simpleCommand(strings.TrimPrefix(after, "exec ")); ok {
-			for _, word := range words {
-				command = append(command, arg{word, script.cmd})
-			}
-			return w, command, nil
+	left := c.of(script.text)
+	if words, ok := simpleCommand(strings.TrimPrefix(left, "exec ")); ok && alone {
+		for _, word := range words {
+			command = append(command, arg{word, script.cmd})
 		}
+		return c.wrapper, command, nil
 	}
-	if left, err := shellTokens(after); err == nil && oneCommand(left) {
-		after = "exec " + after
+	if tokens, err := shellTokens(left); err == nil && oneCommand(tokens) {
+		left = "exec " + left
 	}
-	return w, slices.Concat(shell, []arg{{before + after, script.cmd}}, extra), nil
+	return c.wrapper, slices.Concat(shell, []arg{{left, script.cmd}}, extra), nil
 }
 
 // innerShell returns the words of a script that is nothing but `bash -c SCRIPT`,
-// and the index of the inner script.
-func innerShell(tokens []shellToken, cmd bool) ([]arg, int) {
+// none of which the outer shell changes, and the index of the inner script.
+func innerShell(script arg) ([]arg, int) {
+	words, ok := simpleCommand(strings.TrimPrefix(script.text, "exec "))
+	if !ok {
+		return nil, 0
+	}
+	i, ok := shellScript(words)
+	if !ok || !slices.Contains(shells, path.Base(words[0])) {
+		return nil, 0
+	}
 	var inner []arg
-	for _, t := range tokens {
-		if t.operator || t.redirect {
-			return nil, 0
-		}
-		inner = append(inner, arg{t.text, cmd})
+	for _, word := range words {
+		inner = append(inner, arg{word, script.cmd})
 	}
-	if len(inner) > 0 && inner[0].text == "exec" {
-		inner = inner[1:]
-	}
-	if i, ok := shellScript(texts(inner)); ok {
-		return inner, i
-	}
-	return nil, 0
+	return inner, i
 }
 
 var plainFlags = regexp.MustCompile(`^-[eux]*c$`)
@@ -206,59 +202,139 @@ func plainShell(shell []string) bool {
 	return true
 }
 
-// exporter finds what cutWrapper could not take out of a script.
-var exporter = regexp.MustCompile(`\bhealthcheck\s+(serve\b|.*--?export-prom)`)
+// exporter finds what cutScript could not take out of a script.
+var exporter = regexp.MustCompile(`healthcheck[\s\\"',]+serve\b|healthcheck(?s:.*)[\s"']--?export-prom`)
 
-// cutWrapper takes `healthcheck OPTIONS --` or `healthcheck serve OPTIONS &` out
-// of a script and returns what stands before and after it. A healthcheck that
-// only probes stays.
-func cutWrapper(script string, tokens []shellToken) (w *wrapper, before, after string, err error) {
+// A cut takes the wrapper out of a script: put comes in the place of script[start:end].
+type cut struct {
+	*wrapper
+	start, end int
+	put        string
+	execs      bool // exec stood in it
+}
+
+func (c *cut) of(script string) string { return script[:c.start] + c.put + script[c.end:] }
+
+// cutScript finds the cut in a script, or in that of another shell which it
+// starts. The outer shell stays there: what it expands, the inner one does not see.
+func cutScript(script string) (*cut, error) {
+	tokens, err := shellTokens(script)
+	isHeredoc := func(t shellToken) bool { return t.redirect && strings.HasSuffix(strings.TrimSuffix(t.text, "-"), "<<") }
+	if err == nil && !slices.ContainsFunc(tokens, isHeredoc) {
+		if c, err := cutWrapper(script, tokens); c != nil || err != nil {
+			return c, err
+		}
+		for i, t := range tokens {
+			text, at, ok := quoted(script, t)
+			if !ok || !isScript(tokens[:i+1]) {
+				continue
+			}
+			c, err := cutScript(text)
+			if c != nil {
+				c.start, c.end = at[c.start], at[c.end]
+				if !t.plain && !c.execs {
+					c.put = strings.TrimSuffix(c.put, "exec ") // the outer shell may put in more than one command
+				}
+			}
+			if c != nil || err != nil {
+				return c, err
+			}
+		}
+	}
+	if exporter.MatchString(script) {
+		return nil, errCut
+	}
+	return nil, nil // what does not parse is the shell's to refuse
+}
+
+// isScript reports whether the last token is the script of a shell.
+func isScript(tokens []shellToken) bool {
+	start := len(tokens)
+	for start > 0 && !tokens[start-1].operator {
+		start--
+	}
+	i, ok := shellScript(tokenTexts(tokens[start:]))
+	return ok && start+i == len(tokens)-1
+}
+
+// own are variables that healthcheck reads: in front of the script it has them no more.
+var own = regexp.MustCompile(`\bHEALTHCHECK_\w+=`)
+
+// job finds a script's other uses of a command in the background.
+var job = regexp.MustCompile(`\$!|\$\{!|\b(kill|wait|fg|bg|disown)\s+%`)
+
+// cutWrapper finds `healthcheck OPTIONS --` or `healthcheck serve OPTIONS &` in
+// a script. A healthcheck that only probes stays.
+func cutWrapper(script string, tokens []shellToken) (*cut, error) {
 	for i, t := range tokens {
 		if t.operator || path.Base(t.text) != binary || !startsCommand(tokens[:i]) {
 			continue
 		}
-		own := tokens[i+1:]
-		if end := slices.IndexFunc(own, func(t shellToken) bool { return t.operator }); end >= 0 {
-			own = own[:end]
+		line := tokens[i+1:]
+		if end := slices.IndexFunc(line, func(t shellToken) bool { return t.operator }); end >= 0 {
+			line = line[:end]
 		}
-		next := i + 1 + len(own) // where the command begins
-		words := ownWords(own)
+		next := i + 1 + len(line) // where the command begins
+		words := ownWords(line)
 		options, n, separated := parseOptions(tokenTexts(words))
-		exports := len(words) > 0 && words[0].text == "serve" || slices.ContainsFunc(options, option.exports)
+		serves := isBinary(t.text) && len(words) > 0 && words[0].text == "serve"
+		background := false
 		switch {
-		case !exports && !separated:
+		case !serves && !separated && !slices.ContainsFunc(options, option.exports):
 			continue
-		case n < len(words) && !slices.ContainsFunc(own[:n], func(t shellToken) bool { return t.redirect }):
+		case n < len(words) && !slices.ContainsFunc(line[:n], func(t shellToken) bool { return t.redirect }):
 			words, next = words[:n], i+1+n
 		case next < len(tokens) && tokens[next].text == "&" && n == len(words):
-			next++
+			background = true
+			for next++; next < len(tokens) && tokens[next].text == "\n"; {
+				next++
+			}
 		default:
-			return nil, "", "", errCut
+			return nil, errCut
 		}
-		if slices.ContainsFunc(words, func(t shellToken) bool { return !t.plain }) ||
-			next >= len(tokens) || slices.Contains([]string{")", "}", "done", "fi"}, tokens[next].text) {
-			return nil, "", "", errCut
+		if slices.ContainsFunc(words, func(t shellToken) bool { return !t.plain }) || own.MatchString(script) ||
+			next >= len(tokens) || slices.Contains([]string{")", "}", "done", "elif", "else", "esac", "fi"}, tokens[next].text) ||
+			background && job.MatchString(script[tokens[next].start:firstJob(script, tokens[next:])]) {
+			return nil, errCut
 		}
+		c := &cut{wrapper: &wrapper{t.text, options}, end: tokens[next].start}
 		start := i
-		for start > 0 && !tokens[start-1].operator && slices.Contains(runners, tokens[start-1].text) {
+		for start > 0 && !tokens[start-1].operator {
+			word := tokens[start-1].text
+			if !slices.Contains(runners, word) && !(background && assignment.MatchString(word)) {
+				break
+			}
+			c.execs = c.execs || word == "exec" && !background
 			start--
 		}
-		before, after = script[:tokens[start].start], script[tokens[next].start:]
-		if start > 0 && tokens[next-1].text == "&" {
+		c.start = tokens[start].start
+		negated := start > 0 && tokens[start-1].text == "!"
+		if c.execs || oneCommand(tokens[next:]) && !negated {
+			c.put = "exec "
+		}
+		if start > 0 && background {
 			// What stands in one list with it, `a && healthcheck serve &`, runs in the background too.
 			switch connector := tokens[start-1]; connector.text {
 			case "&&":
-				before = script[:connector.start] + "& "
+				c.start, c.put = connector.start, "& "+c.put
 			case "||", "|":
-				return nil, "", "", errCut
+				return nil, errCut
 			}
 		}
-		return &wrapper{t.text, options}, before, after, nil
+		return c, nil
 	}
-	if exporter.MatchString(script) {
-		return nil, "", "", errCut
+	return nil, nil
+}
+
+// firstJob returns where the tokens put another command into the background:
+// what is said of a job behind that is said of it.
+func firstJob(script string, tokens []shellToken) int {
+	for _, t := range tokens {
+		if t.text == "&" && t.operator {
+			return t.start
+		}
 	}
-	return nil, "", "", nil
+	return len(script)
 }
 
 // ownWords returns a command's words without its redirections.
