@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"alfred/healthcheck/tools/fixdockerfile/dockerfile"
@@ -16,41 +18,79 @@ var dispatching = []string{"mariadb", "mongo", "mysql", "postgres", "rabbitmq", 
 
 const entrypointScript = "docker-entrypoint.sh"
 
-// command wraps what the container runs: ENTRYPOINT where there is one, else CMD.
-func (f *fixer) command() error {
-	c := effective(f.final.chain())
+// unwrap finds what the container runs, and takes the healthcheck out of it.
+func (f *fixer) unwrap() (err error) {
+	for _, s := range f.final.chain() {
+		for _, in := range s.body {
+			if slices.Contains([]string{"ADD", "COPY", "RUN"}, in.Name) && exporter.MatchString(in.Text+"\n"+in.Body) {
+				return &problem{in.Line, in.Name + " has a script that starts healthcheck", takeOut}
+			}
+		}
+	}
+	f.config = effective(f.final.chain())
 	var argv []arg
-	for _, word := range c.entrypoint.argv {
+	for _, word := range f.entrypoint.argv {
 		argv = append(argv, arg{word, false})
 	}
-	for _, word := range c.cmd.argv {
+	for _, word := range f.cmd.argv {
 		argv = append(argv, arg{word, true})
 	}
 	if !valid(texts(argv)) {
-		return &problem{c.line(f), "the command is not valid UTF-8", "write it in exec form, in UTF-8"}
+		return &problem{f.line(), "the command is not valid UTF-8", "write it in exec form, in UTF-8"}
 	}
-	w, rest, err := unwrap(argv)
-	if err != nil {
-		return &problem{c.line(f), err.Error(),
-			`take healthcheck out of the script, then run this again: it wraps what is left`}
+	if f.wrapper, f.service, err = unwrap(argv); err != nil {
+		return &problem{f.line(), err.Error(), takeOut}
 	}
+	return nil
+}
+
+const takeOut = "take healthcheck out of the script, then run this again: it wraps what is left"
+
+// command wraps what the container runs: ENTRYPOINT where there is one, else CMD.
+func (f *fixer) command() (err error) {
+	w, rest := f.wrapper, f.service
 	if w == nil {
 		w = &wrapper{name: binary}
-		if rest, err = f.plainCommand(c, rest); err != nil {
+		if rest, err = f.plainCommand(rest); err != nil {
 			return err
 		}
 	}
 	if len(rest) == 0 && !w.checks() {
-		if rest, err = f.givenCommand(c, "healthcheck is given no command to run"); err != nil {
+		if rest, err = f.givenCommand("healthcheck is given no command to run"); err != nil {
 			return err
 		}
 	}
-	return f.setCommand(c, w, rest)
+	f.probe(w)
+	return f.setCommand(w, rest)
+}
+
+// probe has the HEALTHCHECK in force follow a wrapper whose port changes.
+func (f *fixer) probe(w *wrapper) {
+	var probe *dockerfile.Instruction
+	for _, s := range f.final.chain() {
+		for _, in := range s.body {
+			if in.Name == "HEALTHCHECK" {
+				probe = in
+			}
+		}
+	}
+	for _, o := range w.options {
+		value := o[len(o)-1]
+		port := value[strings.LastIndexByte(value, ':')+1:]
+		if n, err := strconv.Atoi(port); probe == nil || !o.exports() || err != nil || n == f.port {
+			continue
+		}
+		local := regexp.MustCompile(`(?:localhost|127\.0\.0\.1|\[::1\]|0\.0\.0\.0):(` + port + `)\b`)
+		for _, m := range local.FindAllStringSubmatchIndex(probe.Text, -1) {
+			f.replaceToken(probe, dockerfile.Token{Start: m[2], End: m[3]}, strconv.Itoa(f.port))
+			f.did("HEALTHCHECK on line %d follows the port", probe.Line)
+		}
+	}
 }
 
 // line returns where the command stands, for an error.
-func (c config) line(f *fixer) int {
-	for _, in := range []*dockerfile.Instruction{c.entrypoint.in, c.cmd.in} {
+func (f *fixer) line() int {
+	for _, in := range []*dockerfile.Instruction{f.entrypoint.in, f.cmd.in} {
 		if in != nil {
 			return in.Line
 		}
@@ -60,21 +100,21 @@ func (c config) line(f *fixer) int {
 
 // plainCommand returns the command of a Dockerfile that has no wrapper yet, as
 // far as the Dockerfile tells it.
-func (f *fixer) plainCommand(c config, argv []arg) ([]arg, error) {
+func (f *fixer) plainCommand(argv []arg) ([]arg, error) {
 	root := f.final.chain()[0].base
-	dispatches := c.entrypoint.in == nil && official(root)
+	dispatches := f.entrypoint.in == nil && official(root)
 	prefix := []arg{{entrypointScript, true}}
 	switch {
-	case len(c.entrypoint.argv) > 0:
+	case len(f.entrypoint.argv) > 0:
 		return argv, nil
-	case len(argv) == 0 && (c.entrypoint.in != nil || root == "scratch"):
-		return f.givenCommand(c, "neither ENTRYPOINT nor CMD says what to run")
+	case len(argv) == 0 && (f.entrypoint.in != nil || root == "scratch"):
+		return f.givenCommand("neither ENTRYPOINT nor CMD says what to run")
 	case len(argv) == 0:
-		return f.givenCommand(c, "no CMD or ENTRYPOINT: "+root+" has its own, which cannot be seen from here")
-	case dispatches && c.cmd.exec && argv[0].text != entrypointScript:
+		return f.givenCommand("no CMD or ENTRYPOINT: " + root + " has its own, which cannot be seen from here")
+	case dispatches && f.cmd.exec && argv[0].text != entrypointScript:
 		return append(prefix, argv...), nil
-	case c.cmd.exec && strings.HasPrefix(argv[0].text, "-"):
-		return f.givenCommand(c, "CMD holds only options for an ENTRYPOINT that is not in this file")
+	case f.cmd.exec && strings.HasPrefix(argv[0].text, "-"):
+		return f.givenCommand("CMD holds only options for an ENTRYPOINT that is not in this file")
 	}
 	return argv, nil
 }
@@ -88,10 +128,10 @@ func official(image string) bool {
 }
 
 // givenCommand returns the command the user gave for such a Dockerfile.
-func (f *fixer) givenCommand(c config, what string) ([]arg, error) {
+func (f *fixer) givenCommand(what string) ([]arg, error) {
 	words := f.options.command
 	if f.script != "" {
-		words = append(slices.Clone(c.shell), f.script)
+		words = append(slices.Clone(f.shell), f.script)
 	}
 	if words == nil {
 		root := f.final.chain()[0].base
@@ -99,7 +139,7 @@ func (f *fixer) givenCommand(c config, what string) ([]arg, error) {
 		if root != "scratch" {
 			hint += fmt.Sprintf("; docker image inspect -f '{{json .Config.Entrypoint}} {{json .Config.Cmd}}' %s shows what the image runs", root)
 		}
-		return nil, &problem{c.line(f), what, hint}
+		return nil, &problem{f.line(), what, hint}
 	}
 	var argv []arg
 	for _, word := range words {
@@ -110,13 +150,13 @@ func (f *fixer) givenCommand(c config, what string) ([]arg, error) {
 
 // setCommand writes the wrapper and the command behind it to where they were, or
 // to the end of the final stage where they come from a stage before it.
-func (f *fixer) setCommand(c config, w *wrapper, rest []arg) error {
+func (f *fixer) setCommand(w *wrapper, rest []arg) error {
 	entrypoint, cmd := w.argv(f.addr()), []string{}
 	if len(rest) > 0 {
 		entrypoint = append(entrypoint, "--")
 	}
-	if len(c.entrypoint.argv) == 0 {
-		return f.set("CMD", c.cmd, append(entrypoint, texts(rest)...), false)
+	if len(f.entrypoint.argv) == 0 {
+		return f.set("CMD", f.cmd, append(entrypoint, texts(rest)...), false)
 	}
 	for _, a := range rest {
 		if a.cmd {
@@ -125,19 +165,19 @@ func (f *fixer) setCommand(c config, w *wrapper, rest []arg) error {
 			entrypoint = append(entrypoint, a.text)
 		}
 	}
-	have := append(slices.Clone(c.entrypoint.argv), c.cmd.argv...)
-	if c.entrypoint.exec && slices.Equal(have, append(slices.Clone(entrypoint), cmd...)) {
+	have := append(slices.Clone(f.entrypoint.argv), f.cmd.argv...)
+	if f.entrypoint.exec && slices.Equal(have, append(slices.Clone(entrypoint), cmd...)) {
 		return nil // wrapped already, however it is spread over the two
 	}
-	restated := c.entrypoint.stage != f.final && !slices.Equal(entrypoint, c.entrypoint.argv)
-	if err := f.set("ENTRYPOINT", c.entrypoint, entrypoint, false); err != nil {
+	restated := f.entrypoint.stage != f.final && !slices.Equal(entrypoint, f.entrypoint.argv)
+	if err := f.set("ENTRYPOINT", f.entrypoint, entrypoint, false); err != nil {
 		return err
 	}
-	if len(cmd) == 0 && len(c.cmd.argv) == 0 {
+	if len(cmd) == 0 && len(f.cmd.argv) == 0 {
 		return nil
 	}
 	// a new ENTRYPOINT drops the CMD that was inherited
-	return f.set("CMD", c.cmd, cmd, restated)
+	return f.set("CMD", f.cmd, cmd, restated)
 }
 
 // set makes argv the value of an ENTRYPOINT or CMD that is now have.

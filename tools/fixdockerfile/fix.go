@@ -72,6 +72,10 @@ type fixer struct {
 	hc     *stage   // the healthcheck stage, nil where there is none
 	copies []aCopy  // every COPY of the binary
 	order  []*stage // the stages as they will stand, without the healthcheck's
+
+	config           // what the final stage runs,
+	wrapper *wrapper // the healthcheck in it, nil where there is none,
+	service []arg    // and the rest
 }
 
 func (f *fixer) did(format string, a ...any) {
@@ -85,7 +89,7 @@ func fixOnce(file *dockerfile.File, o options) ([]byte, []string, error) {
 		return nil, nil, &problem{1, "no FROM in the file", "a Dockerfile begins with FROM"}
 	}
 	f.final = f.stages[len(f.stages)-1]
-	for _, step := range []func() error{f.find, f.stageFirst, f.references, f.copyInFinal, f.expose, f.command} {
+	for _, step := range []func() error{f.find, f.unwrap, f.stageFirst, f.references, f.copyInFinal, f.expose, f.command} {
 		if err := step(); err != nil {
 			return nil, nil, err
 		}

@@ -185,7 +185,7 @@ func untouched(src []byte) (raw []string) {
 	}
 	for _, in := range f.Instructions {
 		switch in.Name {
-		case "FROM", "COPY", "EXPOSE", "CMD", "ENTRYPOINT", "RUN":
+		case "FROM", "COPY", "EXPOSE", "CMD", "ENTRYPOINT", "RUN", "HEALTHCHECK":
 		default:
 			raw = append(raw, strings.TrimRight(string(src[in.Start:in.End]), "\r\n"))
 		}

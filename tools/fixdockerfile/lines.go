@@ -35,15 +35,28 @@ func (f *fixer) binaryCopy(in *dockerfile.Instruction) (aCopy, bool) {
 		return aCopy{}, false
 	}
 	c := aCopy{in: in, from: from, source: words[0].Text, dest: words[1].Text}
-	n, err := strconv.Atoi(from)
 	ours := isHealthcheck(from, f.image) || strings.EqualFold(from, stageAlias)
 	for _, s := range f.stages {
-		if isHealthcheck(s.base, f.image) && (strings.EqualFold(from, s.alias.Text) || err == nil && n == s.index) {
+		if isHealthcheck(s.base, f.image) && s.called(from) {
 			ours = true
+		}
+	}
+	for _, s := range f.stages {
+		for _, t := range s.chain() {
+			// out of a stage that has the binary from somewhere else
+			if s.called(from) && slices.ContainsFunc(f.copies, func(c aCopy) bool { return c.stage == t && c.path() == path.Join("/", words[0].Text) }) {
+				return c, true
+			}
 		}
 	}
 	base := path.Base(c.source)
 	return c, ours && (base == binary || base == "*" || base == "bin")
+}
+
+// called reports whether --from=name means the stage.
+func (s *stage) called(name string) bool {
+	n, err := strconv.Atoi(name)
+	return err == nil && n == s.index || s.alias.Text != "" && strings.EqualFold(name, s.alias.Text)
 }
 
 // path returns where the binary comes to lie.
@@ -83,14 +96,14 @@ func (f *fixer) copyInFinal() error {
 	for _, c := range f.copies {
 		switch {
 		case c.stage == f.final:
-		case c.stage != nil && c.stage != f.hc && runs(c.stage):
+		case c.stage != nil && c.stage != f.hc && f.builds(c):
 			f.mendCopy(c, c.dest)
 		case good < 0 && moved == 0:
 			comment, moved = f.remove(c.in), c.in.Line
-			f.did("COPY moved from line %d to the final stage%s", moved, lost(c.stage))
+			f.did("COPY moved from line %d to the final stage%s", moved, f.lost(c.stage))
 		default:
 			f.remove(c.in)
-			f.did("COPY on line %d removed%s", c.in.Line, lost(c.stage))
+			f.did("COPY on line %d removed%s", c.in.Line, f.lost(c.stage))
 		}
 	}
 	if good >= 0 {
@@ -113,30 +126,56 @@ func (f *fixer) mendCopy(c aCopy, dest string) {
 }
 
 // mentions reports whether the final stage uses the path a COPY puts the binary
-// at. The command itself does not count, it is rewritten.
+// at. The wrapper itself does not count, it is rewritten.
 func (f *fixer) mentions(c aCopy) bool {
-	return slices.ContainsFunc(f.final.body, func(in *dockerfile.Instruction) bool {
-		return in != c.in && in.Name != "CMD" && in.Name != "ENTRYPOINT" && strings.Contains(in.Text, c.path())
+	uses := func(s string) bool { return strings.Contains(s, c.path()) }
+	return slices.ContainsFunc(texts(f.service), uses) || slices.ContainsFunc(f.final.body, func(in *dockerfile.Instruction) bool {
+		return in != c.in && in.Name != "CMD" && in.Name != "ENTRYPOINT" && uses(in.Text+"\n"+in.Body)
 	})
 }
 
-var runsBinary = regexp.MustCompile(`(^|[\s;&|(/])healthcheck(\s|$)`)
-
-// runs reports whether a stage runs healthcheck while it is built: it would not
-// build without its COPY.
-func runs(s *stage) bool {
-	return slices.ContainsFunc(s.body, func(in *dockerfile.Instruction) bool {
-		return in.Name == "RUN" && runsBinary.MatchString(in.Args.Text)
-	})
+// builds reports whether a build needs a COPY: a RUN names the binary, in that
+// stage or in one built on it, or files that may hold it are taken from there.
+func (f *fixer) builds(c aCopy) bool {
+	named := regexp.MustCompile(`\b` + regexp.QuoteMeta(path.Base(c.path())) + `\b`)
+	from := func(name string) bool {
+		return slices.ContainsFunc(f.stages, func(s *stage) bool { return s.called(name) && slices.Contains(s.chain(), c.stage) })
+	}
+	holds := func(in *dockerfile.Instruction) bool {
+		words, ok := in.Array()
+		if !ok {
+			words = in.Words()
+		}
+		return slices.ContainsFunc(words[:len(words)-1], func(t dockerfile.Token) bool {
+			source := path.Join("/", t.Text)
+			return strings.HasPrefix(c.path()+"/", strings.TrimSuffix(source, "/")+"/") || strings.ContainsAny(source, "*?[$")
+		})
+	}
+	for _, s := range f.stages {
+		for _, in := range s.body {
+			switch _, name, _ := in.Flag("from"); {
+			case in.Name == "COPY" && !f.isCopy(in) && from(name) && holds(in):
+				return true
+			case in.Name == "RUN" && s != f.final && slices.Contains(s.chain(), c.stage) && named.MatchString(in.Text+"\n"+in.Body):
+				return true
+			}
+			if m := mountFrom.FindStringSubmatch(in.Text); in.Name == "RUN" && m != nil && from(m[1]) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // lost warns of a stage that starts healthcheck, for a build with --target, and
-// has it no more.
-func lost(s *stage) string {
-	if s != nil && slices.ContainsFunc(s.body, func(in *dockerfile.Instruction) bool {
-		return slices.Contains([]string{"CMD", "ENTRYPOINT", "HEALTHCHECK"}, in.Name) && strings.Contains(in.Args.Text, binary)
-	}) {
-		return fmt.Sprintf(" (the stage on line %d starts healthcheck and has it no more)", s.from.Line)
+// has it no more: the one that lost it, or one built on that.
+func (f *fixer) lost(from *stage) string {
+	for _, s := range f.stages {
+		if s != f.final && from != nil && slices.Contains(s.chain(), from) && slices.ContainsFunc(s.body, func(in *dockerfile.Instruction) bool {
+			return slices.Contains([]string{"CMD", "ENTRYPOINT", "HEALTHCHECK"}, in.Name) && strings.Contains(in.Args.Text, binary)
+		}) {
+			return fmt.Sprintf(" (the stage on line %d starts healthcheck and has it no more)", s.from.Line)
+		}
 	}
 	return ""
 }
@@ -171,9 +210,8 @@ func (f *fixer) expose() error {
 	if last != nil {
 		return f.insertAfter(last, line)
 	}
-	c := effective(f.final.chain())
 	for _, in := range f.final.body {
-		if in == c.entrypoint.in || in == c.cmd.in {
+		if in == f.entrypoint.in || in == f.cmd.in {
 			f.insertBefore(in, line)
 			return nil
 		}

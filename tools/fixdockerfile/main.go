@@ -16,9 +16,13 @@
 //     the stages it is built on. ENTRYPOINT is wrapped where there is one, else CMD; a
 //     wrapper that stands in CMD behind an ENTRYPOINT moves to the front.
 //   - A shell form goes through its shell, text unchanged.
-//   - A wrapper's port becomes :9091, its other options stay.
+//   - A wrapper in a script is cut out and the script stays, with its shells; where
+//     that may change what it does, or a script that is made elsewhere in the file has
+//     a wrapper, that is an error.
+//   - A wrapper's port becomes :9091, its other options stay. A HEALTHCHECK of the old
+//     port follows.
 //   - COPYs of the binary and EXPOSE 9091 in other stages are removed; a stage whose
-//     RUN uses the binary keeps its COPY, or it would not build.
+//     RUN uses the binary, or whose files are copied, keeps its COPY, or it would not build.
 //   - Official database images look at their first word, so docker-entrypoint.sh
 //     is called once more behind the wrapper: see dispatching in command.go.
 //   - The healthcheck stage has the --platform of the final stage.

@@ -41,6 +41,7 @@ type Instruction struct {
 	Flags      []Token
 	Args       Token    // what follows the flags, without the blanks around it
 	Heredocs   []string // the terminators of its here-documents
+	Body       string   // the here-documents with their terminators
 
 	at []int // at[i] is the offset in Src of Text[i]
 }
@@ -172,9 +173,11 @@ func (p *parser) instruction() error {
 	}
 	in.Open = more
 	in.split(p.Escape)
+	body := p.next
 	if err := p.heredocs(in); err != nil {
 		return err
 	}
+	in.Body = string(p.Src[body:p.next])
 	in.End = p.next
 	p.lead = p.next
 	p.Instructions = append(p.Instructions, in)
