@@ -11,12 +11,34 @@ import (
 	"alfred/healthcheck/tools/fixdockerfile/dockerfile"
 )
 
-// dispatching are the official images whose docker-entrypoint.sh prepares the
-// service only where its first word is the service's program. With the wrapper in
-// that place it would not, so it is called once more, behind the wrapper.
-var dispatching = []string{"mariadb", "mongo", "mysql", "postgres", "rabbitmq", "redis", "valkey"}
+// dispatching are the images whose entrypoint prepares the service only where its
+// first word is the service's program. With the wrapper in that place it would not,
+// so it is called once more, behind the wrapper. Images of Docker Hub, official or
+// built on an official one, and what they call their entrypoint.
+var dispatching = map[string]string{
+	"mariadb":                     "docker-entrypoint.sh",
+	"mongo":                       "docker-entrypoint.sh",
+	"mysql":                       "docker-entrypoint.sh",
+	"nginx":                       "/docker-entrypoint.sh",
+	"nginxinc/nginx-unprivileged": "/docker-entrypoint.sh",
+	"pgvector/pgvector":           "docker-entrypoint.sh",
+	"postgis/postgis":             "docker-entrypoint.sh",
+	"postgres":                    "docker-entrypoint.sh",
+	"rabbitmq":                    "docker-entrypoint.sh",
+	"redis":                       "docker-entrypoint.sh",
+	"timescale/timescaledb":       "docker-entrypoint.sh",
+	"valkey/valkey":               "docker-entrypoint.sh",
+}
 
-const entrypointScript = "docker-entrypoint.sh"
+// dispatcher returns the entrypoint of an image in dispatching, also from a mirror
+// of Docker Hub's official ones; "" for all others.
+func dispatcher(image string) string {
+	repo := strings.TrimPrefix(repository(image), "docker.io/")
+	if _, name, ok := strings.Cut("/"+repo, "/library/"); ok {
+		repo = name
+	}
+	return dispatching[repo]
+}
 
 // unwrap finds what the container runs, and takes the healthcheck out of it.
 func (f *fixer) unwrap() (err error) {
@@ -100,31 +122,27 @@ func (f *fixer) line() int {
 
 // plainCommand returns the command of a Dockerfile that has no wrapper yet, as
 // far as the Dockerfile tells it.
-func (f *fixer) plainCommand(argv []arg) ([]arg, error) {
-	root := f.final.chain()[0].base
-	dispatches := f.entrypoint.in == nil && official(root)
-	prefix := []arg{{entrypointScript, true}}
-	switch {
-	case len(f.entrypoint.argv) > 0:
+func (f *fixer) plainCommand(argv []arg) (_ []arg, err error) {
+	if len(f.entrypoint.argv) > 0 {
 		return argv, nil
-	case len(argv) == 0 && (f.entrypoint.in != nil || root == "scratch"):
-		return f.givenCommand("neither ENTRYPOINT nor CMD says what to run")
-	case len(argv) == 0:
-		return f.givenCommand("no CMD or ENTRYPOINT: " + root + " has its own, which cannot be seen from here")
-	case dispatches && f.cmd.exec && argv[0].text != entrypointScript:
-		return append(prefix, argv...), nil
-	case f.cmd.exec && strings.HasPrefix(argv[0].text, "-"):
-		return f.givenCommand("CMD holds only options for an ENTRYPOINT that is not in this file")
 	}
-	return argv, nil
-}
-
-// official reports whether image is one of those in dispatching, from Docker Hub
-// or a mirror of it.
-func official(image string) bool {
-	repo := repository(image)
-	dir, name := path.Split(repo)
-	return slices.Contains(dispatching, name) && (dir == "" || strings.HasSuffix("/"+dir, "/library/") || repo == "valkey/valkey")
+	root := f.final.chain()[0].base
+	dispatcher := dispatcher(root)
+	plain := f.cmd.exec
+	switch {
+	case len(argv) > 0 && plain && dispatcher == "" && strings.HasPrefix(argv[0].text, "-"):
+		return f.givenCommand("CMD holds only options for an ENTRYPOINT that is not in this file")
+	case len(argv) > 0:
+	case f.entrypoint.in != nil || root == "scratch":
+		return f.givenCommand("neither ENTRYPOINT nor CMD says what to run")
+	default:
+		argv, err = f.givenCommand("no CMD or ENTRYPOINT: " + root + " has its own, which cannot be seen from here")
+		plain = f.script == ""
+	}
+	if err == nil && f.entrypoint.in == nil && dispatcher != "" && plain && path.Base(argv[0].text) != path.Base(dispatcher) {
+		argv = append([]arg{{dispatcher, true}}, argv...)
+	}
+	return argv, err
 }
 
 // givenCommand returns the command the user gave for such a Dockerfile.

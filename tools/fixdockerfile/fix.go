@@ -120,7 +120,10 @@ func (f *fixer) find() error {
 			f.order = append(f.order, s)
 		}
 	}
-	if root := f.final.chain()[0]; isHealthcheck(root.base, f.image) {
+	if root := f.final.chain()[0]; root.mayBe(f.stages[:root.index]) != nil {
+		return &problem{root.from.Line, fmt.Sprintf("FROM %s may be the stage %s or an image", root.image.Text, root.mayBe(f.stages[:root.index]).alias.Text),
+			"write the name, or give its ARG a default, or write the pattern by hand"}
+	} else if isHealthcheck(root.base, f.image) {
 		return &problem{f.final.from.Line, "the last stage is built on the healthcheck image, there is no service to wrap",
 			"build it on the service's own base image"}
 	}
@@ -204,7 +207,7 @@ func (f *fixer) hidesArgs() bool {
 		if in.Name == "ARG" {
 			for _, a := range f.Assignments(in) {
 				_, global := f.globals[a.Name]
-				hidden[a.Name] = a.Given && !global
+				hidden[a.Name] = !global
 			}
 		}
 	}

@@ -44,6 +44,16 @@ func TestFixRefusesInvalidUTF8(t *testing.T) {
 	}
 }
 
+// A stage that is a target of its own, built on the one that had the COPY.
+func TestFixWarnsOfOtherTargets(t *testing.T) {
+	const src = "FROM debian:12 AS base\nCOPY --from=healthcheck /usr/local/bin/healthcheck /usr/local/bin/\n" +
+		"FROM base AS worker\nCMD [\"healthcheck\", \"--\", \"work\"]\nFROM base AS api\nCMD [\"app\"]\n"
+	const want = "COPY moved from line 2 to the final stage (the stage on line 3 starts healthcheck and has it no more)"
+	if _, changes, err := fix([]byte(src), wanted); err != nil || !slices.Contains(changes, want) {
+		t.Errorf("fix(%q): %q, %v, want %q among them", src, changes, err, want)
+	}
+}
+
 func TestIsHealthcheck(t *testing.T) {
 	tests := []struct {
 		image string
@@ -69,23 +79,23 @@ func TestIsHealthcheck(t *testing.T) {
 	}
 }
 
-func TestOfficial(t *testing.T) {
-	tests := []struct {
-		image string
-		want  bool
-	}{
-		{"redis", true},
-		{"postgres:15-alpine", true},
-		{"docker.io/library/mysql:8", true},
-		{"mirror.gcr.io/library/mongo", true},
-		{"valkey/valkey:8", true},
-		{"supabase/postgres:15", false},
-		{"bitnami/redis", false},
-		{"node:20", false},
+func TestDispatcher(t *testing.T) {
+	tests := []struct{ image, want string }{
+		{"redis", "docker-entrypoint.sh"},
+		{"postgres:15-alpine", "docker-entrypoint.sh"},
+		{"docker.io/library/mysql:8", "docker-entrypoint.sh"},
+		{"docker.io/nginx", "/docker-entrypoint.sh"},
+		{"mirror.gcr.io/library/mongo", "docker-entrypoint.sh"},
+		{"valkey/valkey:8", "docker-entrypoint.sh"},
+		{"docker.io/pgvector/pgvector:pg16", "docker-entrypoint.sh"},
+		{"nginx:1.27", "/docker-entrypoint.sh"},
+		{"supabase/postgres:15", ""},
+		{"bitnami/redis", ""},
+		{"node:20", ""},
 	}
 	for _, tt := range tests {
-		if got := official(tt.image); got != tt.want {
-			t.Errorf("official(%q) = %v, want %v", tt.image, got, tt.want)
+		if got := dispatcher(tt.image); got != tt.want {
+			t.Errorf("dispatcher(%q) = %q, want %q", tt.image, got, tt.want)
 		}
 	}
 }
@@ -133,6 +143,8 @@ func TestExposeChain(t *testing.T) {
 		{"ENV P=9091\nEXPOSE 80 ${P}", "ENV P=9091\nEXPOSE 80 ${P}"},
 		{"ENV P 9091\nEXPOSE $P\nEXPOSE 9091", "ENV P 9091\nEXPOSE $P"},
 		{"ARG P=1\nENV P=9091 Q=$P\nEXPOSE $Q", "ARG P=1\nENV P=9091 Q=$P\nEXPOSE $Q\nEXPOSE 9091"},
+		{"ARG P=9091\nEXPOSE 9091\nEXPOSE $P", "ARG P=9091\nEXPOSE 9091\nEXPOSE $P"},
+		{"ARG P=9091\nENV Q=$P\nEXPOSE $Q\nEXPOSE 9091\nEXPOSE 9091", "ARG P=9091\nENV Q=$P\nEXPOSE $Q\nEXPOSE 9091"},
 		{"EXPOSE ${P:-9091}", "EXPOSE ${P:-9091}"},
 		{"EXPOSE ${P%1}", "EXPOSE ${P%1}\nEXPOSE 9091"},
 		{"EXPOSE \"9091\"", "EXPOSE \"9091\""},

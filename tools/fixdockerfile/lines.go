@@ -182,8 +182,8 @@ func (f *fixer) lost(from *stage) string {
 
 // expose leaves the metrics port exposed once, in the final stage.
 func (f *fixer) expose() error {
-	env := &environment{file: f.File, globals: f.globals, env: map[string]string{}}
-	exposed := false
+	env := &environment{file: f.File, globals: f.globals, env: map[string]string{}, unsure: map[string]bool{}}
+	exposed := exposure{}
 	var last *dockerfile.Instruction
 	for _, s := range f.final.chain() {
 		env.run(s.from)
@@ -192,17 +192,17 @@ func (f *fixer) expose() error {
 				continue
 			}
 			last = in
-			exposed = f.dedupe(in, env.lookup, exposed)
+			f.dedupe(in, env, &exposed)
 		}
 	}
 	for _, s := range f.stages {
 		for _, in := range s.body {
 			if in.Name == "EXPOSE" && s != f.final {
-				f.dedupe(in, func(string) (string, bool) { return "", false }, true)
+				f.dedupe(in, &environment{}, &exposure{yes: true, sure: true})
 			}
 		}
 	}
-	if exposed {
+	if exposed.yes {
 		return nil
 	}
 	f.did("EXPOSE %d added", f.port)
@@ -223,32 +223,38 @@ func (f *fixer) lastInstruction() *dockerfile.Instruction {
 	return f.Instructions[len(f.Instructions)-1]
 }
 
-// dedupe drops the metrics port from an EXPOSE where it is exposed already, and
-// reports whether it is exposed now. A range that holds it is left alone.
-func (f *fixer) dedupe(in *dockerfile.Instruction, lookup func(string) (string, bool), exposed bool) bool {
+// exposure says whether the metrics port is exposed, and surely so: not by way of
+// an ARG, which a build may override.
+type exposure struct{ yes, sure bool }
+
+// dedupe drops the metrics port from an EXPOSE where it surely is exposed already.
+// A range that holds it is left alone.
+func (f *fixer) dedupe(in *dockerfile.Instruction, env *environment, exposed *exposure) {
 	words := in.Words()
 	// an escape at the end of a word would become a continuation at the end of the line
 	escaped := slices.ContainsFunc(words, func(t dockerfile.Token) bool { return t.Text[len(t.Text)-1] == f.Escape })
 	var keep []dockerfile.Token
 	for _, w := range words {
-		value, _ := f.Expand(w.Text, lookup)
+		env.asked = false
+		value, _ := f.Expand(w.Text, env.lookup)
 		lo, hi, ok := parsePort(value)
 		switch {
 		case !ok || f.port < lo || hi < f.port:
 			keep = append(keep, w)
-		case lo == hi && exposed && w.Text == value && !escaped:
+		case lo == hi && exposed.sure && w.Text == value && !escaped:
 			// dropped
 		default:
-			keep, exposed = append(keep, w), true
+			keep = append(keep, w)
+			exposed.yes, exposed.sure = true, exposed.sure || !env.asked
 		}
 	}
 	if len(keep) == len(words) {
-		return exposed
+		return
 	}
 	f.did("EXPOSE %d on line %d removed", f.port, in.Line)
 	if len(keep) == 0 {
 		f.remove(in)
-		return exposed
+		return
 	}
 	for i, w := range words {
 		switch {
@@ -259,7 +265,6 @@ func (f *fixer) dedupe(in *dockerfile.Instruction, lookup func(string) (string, 
 			f.deleteBetween(in, words[i-1].End, w.End)
 		}
 	}
-	return exposed
 }
 
 // parsePort reads a port or range of EXPOSE as Docker does, [IP:][HOST:]LOW[-HIGH][/PROTO].

@@ -23,8 +23,8 @@
 //     port follows.
 //   - COPYs of the binary and EXPOSE 9091 in other stages are removed; a stage whose
 //     RUN uses the binary, or whose files are copied, keeps its COPY, or it would not build.
-//   - Official database images look at their first word, so docker-entrypoint.sh
-//     is called once more behind the wrapper: see dispatching in command.go.
+//   - Images whose entrypoint looks at its first word, as those of databases do, have
+//     it called once more behind the wrapper: see dispatching in command.go.
 //   - The healthcheck stage has the --platform of the final stage.
 //   - What the base image alone knows, it does not guess: see -cmd.
 //

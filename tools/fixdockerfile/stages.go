@@ -2,6 +2,7 @@ package main
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -16,6 +17,7 @@ type stage struct {
 	alias    dockerfile.Token // empty where it has none
 	platform string
 	base     string // the image with global ARGs filled in
+	open     bool   // it depends on an ARG without a default
 	parent   *stage // where the base is an earlier stage
 	body     []*dockerfile.Instruction
 }
@@ -32,7 +34,13 @@ func (s *stage) chain() []*stage {
 // apart; globals are the ARGs in it.
 func stages(f *dockerfile.File) (before []*dockerfile.Instruction, globals map[string]string, found []*stage) {
 	globals = map[string]string{}
-	lookup := func(name string) (string, bool) { v, ok := globals[name]; return v, ok }
+	open := map[string]bool{} // ARGs without a default: empty for Docker, if nobody gives a value
+	asked := false
+	lookup := func(name string) (string, bool) {
+		v, ok := globals[name]
+		asked = asked || open[name] || !ok
+		return v, ok
+	}
 	for _, in := range f.Instructions {
 		switch {
 		case in.Name == "FROM":
@@ -42,9 +50,11 @@ func stages(f *dockerfile.File) (before []*dockerfile.Instruction, globals map[s
 				s.alias = words[2]
 			}
 			_, s.platform, _ = in.Flag("platform")
-			if v, ok := f.Expand(s.image.Text, lookup); ok {
+			asked = false
+			if v, ok := f.Expand(s.image.Text, lookup); ok && v != "" {
 				s.base = v
 			}
+			s.open = asked
 			for _, t := range found {
 				if t.alias.Text != "" && strings.EqualFold(t.alias.Text, s.base) {
 					s.parent = t
@@ -60,27 +70,57 @@ func stages(f *dockerfile.File) (before []*dockerfile.Instruction, globals map[s
 				continue
 			}
 			for _, a := range f.Assignments(in) {
-				if v, ok := f.Expand(a.Value, lookup); ok && a.Given {
+				asked = false
+				v, ok := f.Expand(a.Value, lookup)
+				delete(globals, a.Name)
+				if ok && !platformArg.MatchString(a.Name) {
 					globals[a.Name] = v
 				}
+				open[a.Name] = !a.Given || asked
 			}
 		}
 	}
 	return before, globals, found
 }
 
+// platformArg are the ARGs to which Docker itself gives a value.
+var platformArg = regexp.MustCompile(`^(BUILD|TARGET)(PLATFORM|OS|ARCH|VARIANT|STAGE)$`)
+
+// mayBe returns a stage, one that says what to run, which s is built on if an ARG
+// without a default has the right value.
+func (s *stage) mayBe(earlier []*stage) *stage {
+	parts := variable.Split(s.image.Text, -1)
+	for i, part := range parts {
+		parts[i] = regexp.QuoteMeta(part)
+	}
+	name := regexp.MustCompile("(?i)^" + strings.Join(parts, ".*") + "$")
+	for _, t := range earlier {
+		c := effective(t.chain())
+		if s.open && t != s.parent && name.MatchString(t.alias.Text) && t.alias.Text != "" && (c.entrypoint.in != nil || c.cmd.in != nil) {
+			return t
+		}
+	}
+	return nil
+}
+
+var variable = regexp.MustCompile(`\$(\w+|\{[^}]*\})`)
+
 // environment knows the ENV and ARG values of a stage as far as the file tells them.
 type environment struct {
 	file      *dockerfile.File
 	globals   map[string]string
 	env, args map[string]string
+	unsure    map[string]bool // ENVs that come from an ARG, which a build may override
+	asked     bool            // lookup returned such a value
 }
 
 func (e *environment) lookup(name string) (string, bool) {
 	if v, ok := e.env[name]; ok {
+		e.asked = e.asked || e.unsure[name]
 		return v, true
 	}
 	v, ok := e.args[name]
+	e.asked = e.asked || ok
 	return v, ok
 }
 
@@ -100,14 +140,16 @@ func (e *environment) run(in *dockerfile.Instruction) {
 			}
 		}
 	case "ENV":
-		after := maps.Clone(e.env)
+		after, unsure := maps.Clone(e.env), maps.Clone(e.unsure)
 		for _, a := range e.file.Assignments(in) {
+			e.asked = false
 			v, ok := e.file.Expand(a.Value, e.lookup)
 			if delete(after, a.Name); ok {
 				after[a.Name] = v
 			}
+			unsure[a.Name] = e.asked
 		}
-		e.env = after
+		e.env, e.unsure = after, unsure
 	}
 }
 
