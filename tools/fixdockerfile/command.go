@@ -82,8 +82,25 @@ func (f *fixer) command() (err error) {
 			return err
 		}
 	}
+	if w.name != binaryPath && f.pathLacks(path.Dir(binaryPath)) {
+		w.name = binaryPath
+		f.did("PATH lacks %s, so healthcheck is called by its path: a probe must do so, too", path.Dir(binaryPath))
+	}
 	f.probe(w)
 	return f.setCommand(w, rest)
+}
+
+// pathLacks reports whether the file sets PATH to what has no dir in it.
+func (f *fixer) pathLacks(dir string) bool {
+	env := newEnvironment(f)
+	for _, s := range f.final.chain() {
+		env.run(s.from)
+		for _, in := range s.body {
+			env.run(in)
+		}
+	}
+	value, ok := env.env["PATH"]
+	return ok && !slices.Contains(strings.Split(value, ":"), dir)
 }
 
 // probe has the HEALTHCHECK in force follow a wrapper whose port changes.

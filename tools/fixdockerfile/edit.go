@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"alfred/healthcheck/tools/fixdockerfile/dockerfile"
 )
@@ -30,6 +31,16 @@ func (e *editor) replace(start, end int, text string) {
 // replaceToken puts text in the place of a part of an instruction.
 func (e *editor) replaceToken(in *dockerfile.Instruction, t dockerfile.Token, text string) {
 	start, end := in.Span(t)
+	e.overwrite(in, start, end, text)
+}
+
+// overwrite is replace inside an instruction: comments between its lines move above it.
+func (e *editor) overwrite(in *dockerfile.Instruction, start, end int, text string) {
+	for _, line := range strings.SplitAfter(string(e.Src[start:end]), "\n")[1:] {
+		if line = strings.TrimLeftFunc(line, unicode.IsSpace); strings.HasPrefix(line, "#") {
+			e.replace(in.Start, in.Start, line)
+		}
+	}
 	e.replace(start, end, text)
 }
 
@@ -38,7 +49,7 @@ func (e *editor) replaceToken(in *dockerfile.Instruction, t dockerfile.Token, te
 func (e *editor) deleteBetween(in *dockerfile.Instruction, from, to int) {
 	_, start := in.Span(dockerfile.Token{Start: from - 1, End: from})
 	_, end := in.Span(dockerfile.Token{Start: to - 1, End: to})
-	e.replace(start, end, "")
+	e.overwrite(in, start, end, "")
 }
 
 // insertBefore puts lines before an instruction and the comment that belongs to it.
@@ -69,15 +80,21 @@ func (e *editor) insertAfter(in *dockerfile.Instruction, lines string) error {
 	return nil
 }
 
-// remove deletes an instruction's lines, and with them the comment directly
-// above where it speaks of the health check. It returns that comment.
+// remove deletes an instruction's lines, and of the comment directly above those
+// that speak of the health check. It returns them.
 func (e *editor) remove(in *dockerfile.Instruction) (comment string) {
-	start := in.Start
-	lead := string(e.Src[in.Lead:in.Start])
-	if !in.Header && strings.Contains(strings.ReplaceAll(strings.ToLower(lead), " ", ""), binary) {
-		start, comment = in.Lead, lead
+	e.replace(in.Start, in.End, "")
+	if in.Header {
+		return ""
 	}
-	e.replace(start, in.End, "")
+	at := in.Lead
+	for _, line := range strings.SplitAfter(string(e.Src[in.Lead:in.Start]), "\n") {
+		if strings.Contains(strings.ReplaceAll(strings.ToLower(line), " ", ""), binary) {
+			e.replace(at, at+len(line), "")
+			comment += line
+		}
+		at += len(line)
+	}
 	return comment
 }
 

@@ -165,7 +165,7 @@ func (f *fixer) stageFirst() error {
 		if s == f.hc || !isHealthcheck(s.base, f.image) {
 			continue
 		}
-		if err := f.removeStage(s); err != nil {
+		if _, err := f.removeStage(s); err != nil {
 			return err
 		}
 		f.did("second healthcheck stage on line %d removed", s.from.Line)
@@ -177,26 +177,26 @@ func (f *fixer) stageFirst() error {
 			return nil
 		}
 	}
-	if err := f.removeStage(f.hc); err != nil {
+	comment, err := f.removeStage(f.hc)
+	if err != nil {
 		return err
 	}
-	f.insertBefore(first.from, f.fromLine()+f.Newline)
+	f.insertBefore(first.from, comment+f.fromLine()+f.Newline)
 	f.did("healthcheck stage moved from line %d", f.hc.from.Line)
 	return nil
 }
 
-// removeStage removes a healthcheck stage's FROM. In the first stage, ARGs may
-// stay: they become global.
-func (f *fixer) removeStage(s *stage) error {
+// removeStage removes a healthcheck stage's FROM and returns its comment. In the
+// first stage, ARGs may stay: they become global.
+func (f *fixer) removeStage(s *stage) (comment string, err error) {
 	for _, in := range s.body {
 		ours := f.isCopy(in) || in.Name == "EXPOSE" && in.Args.Text == strconv.Itoa(f.port)
 		if !ours && !(in.Name == "ARG" && s.index == 0) {
-			return &problem{in.Line, "the healthcheck stage must be moved, but holds " + in.Name,
+			return "", &problem{in.Line, "the healthcheck stage must be moved, but holds " + in.Name,
 				"move it to the stage it belongs to, the healthcheck stage is one FROM and no more"}
 		}
 	}
-	f.remove(s.from)
-	return nil
+	return f.remove(s.from), nil
 }
 
 // hidesArgs reports whether an ARG that a later FROM needs stands in the

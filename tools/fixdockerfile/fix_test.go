@@ -221,6 +221,10 @@ func FuzzFix(f *testing.F) {
 		"FROM heAlthCheCk\nCMD 0",
 		"FROM a\nCMD sh -c \"healthcheck - -export-prom #00\"",
 		"FROM --platform=\x82 a\nCMD 0",
+		"FROM 0\xff",
+		"FROM 0\nCOPY --from=healthcheck [\"healthcheck\",\"\"]\nhealthcheck 0\nCMD 0",
+		"FROM 0\nCOPY --from=healthcheck [\"/healthcheck\",\"/a b\"]\nRUN /a b\nCMD 0",
+		"FROM a\nCOPY --from=healthcheck /healthcheck /\xff\nRUN \xff\nFROM a\nCMD 0",
 	} {
 		f.Add([]byte(s))
 	}

@@ -22,7 +22,13 @@ type aCopy struct {
 // copyLine is the pattern's COPY.
 var copyLine = aCopy{from: stageAlias, source: binaryPath, dest: "/usr/local/bin/"}
 
-func (c aCopy) String() string { return "COPY --from=" + c.from + " " + c.source + " " + c.dest }
+func (c aCopy) String() string {
+	files := c.source + " " + c.dest
+	if len(strings.Fields(files)) != 2 {
+		files = array([]string{c.source, c.dest})
+	}
+	return "COPY --from=" + c.from + " " + files
+}
 
 // binaryCopy reports whether in copies the healthcheck binary out of its image.
 func (f *fixer) binaryCopy(in *dockerfile.Instruction) (aCopy, bool) {
@@ -137,7 +143,7 @@ func (f *fixer) mentions(c aCopy) bool {
 // builds reports whether a build needs a COPY: a RUN names the binary, in that
 // stage or in one built on it, or files that may hold it are taken from there.
 func (f *fixer) builds(c aCopy) bool {
-	named := regexp.MustCompile(`\b` + regexp.QuoteMeta(path.Base(c.path())) + `\b`)
+	named := regexp.MustCompile(`\b` + literal(path.Base(c.path())) + `\b`)
 	from := func(name string) bool {
 		return slices.ContainsFunc(f.stages, func(s *stage) bool { return s.called(name) && slices.Contains(s.chain(), c.stage) })
 	}
@@ -182,7 +188,7 @@ func (f *fixer) lost(from *stage) string {
 
 // expose leaves the metrics port exposed once, in the final stage.
 func (f *fixer) expose() error {
-	env := &environment{file: f.File, globals: f.globals, env: map[string]string{}, unsure: map[string]bool{}}
+	env := newEnvironment(f)
 	exposed := exposure{}
 	var last *dockerfile.Instruction
 	for _, s := range f.final.chain() {

@@ -91,7 +91,7 @@ var platformArg = regexp.MustCompile(`^(BUILD|TARGET)(PLATFORM|OS|ARCH|VARIANT|S
 func (s *stage) mayBe(earlier []*stage) *stage {
 	parts := variable.Split(s.image.Text, -1)
 	for i, part := range parts {
-		parts[i] = regexp.QuoteMeta(part)
+		parts[i] = literal(part)
 	}
 	name := regexp.MustCompile("(?i)^" + strings.Join(parts, ".*") + "$")
 	for _, t := range earlier {
@@ -103,6 +103,10 @@ func (s *stage) mayBe(earlier []*stage) *stage {
 	return nil
 }
 
+// literal returns the pattern for s, whatever bytes it holds: each that is not
+// UTF-8 is for a regexp the replacement character.
+func literal(s string) string { return regexp.QuoteMeta(strings.ToValidUTF8(s, "\ufffd")) }
+
 var variable = regexp.MustCompile(`\$(\w+|\{[^}]*\})`)
 
 // environment knows the ENV and ARG values of a stage as far as the file tells them.
@@ -112,6 +116,10 @@ type environment struct {
 	env, args map[string]string
 	unsure    map[string]bool // ENVs that come from an ARG, which a build may override
 	asked     bool            // lookup returned such a value
+}
+
+func newEnvironment(f *fixer) *environment {
+	return &environment{file: f.File, globals: f.globals, env: map[string]string{}, unsure: map[string]bool{}}
 }
 
 func (e *environment) lookup(name string) (string, bool) {
