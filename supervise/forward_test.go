@@ -56,7 +56,10 @@ func lines(t *testing.T, cmd *exec.Cmd) (next func() string) {
 		cmd.Stderr = os.Stderr
 	}
 	begin(t, cmd)
-	watchdog := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	watchdog := time.AfterFunc(patience, func() {
+		cmd.Process.Kill()
+		out.Close() // what it has left behind may have the other end
+	})
 	t.Cleanup(func() { watchdog.Stop() })
 	r := bufio.NewReader(out)
 	next = func() string {
@@ -221,7 +224,7 @@ func TestSignalGroup(t *testing.T) {
 		/bin/sh -c 'trap "echo child; exit" USR1; trap "echo spared; exit" USR2; echo ready; while :; do sleep 0.01; done' &
 		child=$!
 		trap "$0" USR1
-		while :; do wait; done`
+		while :; do sleep 0.01; done # wait would sleep through a USR1 that comes just before it`
 	for _, tt := range []struct{ settings, onUSR1, want string }{
 		{"GROUP=1", ":", "child"},
 		{"", "kill -USR2 $child", "spared"},
@@ -283,6 +286,19 @@ func TestBrokenStderr(t *testing.T) {
 	}
 }
 
+// A command's first act may be a signal to its parent: all are registered before there is a command.
+func TestSignalFromTheFirstInstruction(t *testing.T) {
+	const script = `trap "exit 7" $0; kill -$0 $PPID; n=0; while [ $n -lt 3000000 ]; do n=$((n + 1)); done; exit 1`
+	for _, sig := range []string{"HUP", "QUIT", "USR1", "TSTP", "CONT", "64"} {
+		for range 10 {
+			if status, _, stderr := run(t, initCommand("", "/bin/sh", "-c", script, sig)); status != 7 {
+				t.Errorf("%s, sent at once, did not come back: status %d, want 7\n%s", sig, status, stderr)
+				break
+			}
+		}
+	}
+}
+
 // A signal that comes before the command is there is kept for it. Stop shows it too, for who does not want to start any more.
 func TestSignalBeforeStart(t *testing.T) {
 	cmd := exec.Command(self(), "@early")
@@ -300,7 +316,7 @@ func TestSignalBeforeStart(t *testing.T) {
 // roleEarly starts its command only once INT has shown at Stop, and USR1 must then be there too.
 func roleEarly([]string) {
 	signals := Listen()
-	<-signals.restTaken
+	<-signals.taken
 	fmt.Println("ready")
 	sig := <-signals.Stop
 	fmt.Println("stop", SignalName(sig.(syscall.Signal)))

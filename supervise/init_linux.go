@@ -24,8 +24,8 @@ func (c *Command) Start() error {
 	p := &c.process
 	p.ended = make(chan struct{})
 
-	// 1. Be told of every child's end: CHLD before there is a child.
-	<-c.Signals.childTaken
+	// 1. Have every signal registered: CHLD before there is a child, and the others before there is a command that they can be meant for.
+	c.Signals.takeAll()
 
 	// 2. Adopt what descendants leave behind. PID 1 does so anyway; a kernel before 3.4 cannot, and then init reaps.
 	if os.Getpid() != 1 {
@@ -45,9 +45,6 @@ func (c *Command) Start() error {
 		p.terminal.close()
 		return err
 	}
-
-	// 4. From here on Ctrl-Z is the command's business. Nothing waits for this: it ends by itself.
-	go c.Signals.takeJobControl()
 	return nil
 }
 
@@ -183,7 +180,6 @@ func (c *Command) stopped(by syscall.Signal) {
 		return
 	}
 	pid := c.id()
-	c.Signals.takeJobControl() // done, not just begun: or the CONT that follows would be lost
 	switch by {
 	case syscall.SIGTSTP:
 		// Ctrl-Z. It goes on after fg and bg alike, and at once where nobody stands above who could say so.

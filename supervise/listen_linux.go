@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
-	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -23,16 +22,15 @@ type Signals struct {
 	// What next selects from: a case's index is its signal's number, and 0 is the deadline.
 	cases [maxSignal + 1]reflect.SelectCase
 
-	childTaken, restTaken chan struct{} // closed once CHLD is registered, and all Listen registers
-	jobControl            sync.Once
+	taken chan struct{} // closed once all are registered that Listen registers
 }
 
 // Listen registers the process's signals; main calls it first of all, and once.
-// TERM and INT are registered when it returns: as PID 1 either would otherwise end the program with status 2.
-// Registering takes 50 µs a signal, so a goroutine of Listen's does the others; it ends when they are done.
+// TERM, INT, QUIT and HUP are registered when it returns: as PID 1 each would otherwise end the program with status 2.
+// Registering takes up to 50 µs a signal, so a goroutine of Listen's does the others; it ends when they are done.
 // A write to a broken pipe ends the program no more.
 func Listen() *Signals {
-	s := &Signals{childTaken: make(chan struct{}), restTaken: make(chan struct{})}
+	s := &Signals{taken: make(chan struct{})}
 	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 		s.cases[sig].Dir = reflect.SelectRecv
 		if passedOn(sig) || sig == syscall.SIGCHLD {
@@ -44,19 +42,17 @@ func Listen() *Signals {
 	stop := make(chan os.Signal, 1)
 	s.Stop = stop
 
-	s.take(syscall.SIGTERM, stop)
-	s.take(syscall.SIGINT, stop)
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {
+		s.take(sig, stop)
+	}
 	// Nobody receives: that a handler stands in place of the default action is enough, and unlike SIG_IGN the command does not inherit it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	go func() {
-		defer close(s.restTaken)
-		s.take(syscall.SIGCHLD)
-		close(s.childTaken)
-		s.take(syscall.SIGQUIT, stop)
-		s.take(syscall.SIGHUP, stop)
+		defer close(s.taken)
 		for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 			switch sig {
+			case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP:
 			case syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGCONT:
 				// Until there is a command, Ctrl-Z stops healthcheck as any program.
 			default:
@@ -78,15 +74,12 @@ func (s *Signals) take(sig syscall.Signal, also ...chan os.Signal) {
 	}
 }
 
-// takeJobControl registers the rest, once there is a command.
-func (s *Signals) takeJobControl() {
-	s.jobControl.Do(func() {
-		<-s.restTaken
-		s.take(syscall.SIGCONT)
-		s.take(syscall.SIGTSTP)
-		s.take(syscall.SIGTTIN)
-		s.take(syscall.SIGTTOU)
-	})
+// takeAll returns once every signal is registered, the command's from now on.
+func (s *Signals) takeAll() {
+	<-s.taken
+	for _, sig := range []syscall.Signal{syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU} {
+		s.take(sig)
+	}
 }
 
 // next blocks until a signal has come and returns it, or 0 once the deadline has passed. A nil deadline never does.
