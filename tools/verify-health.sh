@@ -183,7 +183,7 @@ taken=() # "PORT NAME" of each published metrics port
 
 # metrics: looks at the label, the published port and what answers there; sets verdict, where and kind.
 metrics() {
-	local mapping ip='' published='' other text
+	local all='' mapping port seen=' ' other text published=() # "IP PORT" each, an IP may be empty
 	verdict=- where=- kind=-
 	if [[ ! $label ]]; then
 		wrong 'it has no label metrics_port: Prometheus does not find it'
@@ -193,28 +193,37 @@ metrics() {
 		wrong "its label metrics_port is no port: $(line "$label")"
 		return
 	fi
+	mapping="\"$label/tcp\":\[([^]]*)\]"
 	if [[ $network == host ]]; then
-		ip=127.0.0.1 published=$label
-	else
-		mapping="\"$label/tcp\":\[\{\"HostIp\":\"([^\"]*)\",\"HostPort\":\"([0-9]+)\""
-		if [[ $ports =~ $mapping ]]; then ip=${BASH_REMATCH[1]} published=${BASH_REMATCH[2]}; fi
+		published=("127.0.0.1 $label")
+	elif [[ $ports =~ $mapping ]]; then
+		all=${BASH_REMATCH[1]}
 	fi
-	if [[ ! $published ]]; then
+	mapping='"HostIp":"([^"]*)","HostPort":"([0-9]+)"'
+	while [[ $all =~ $mapping ]]; do
+		published+=("${BASH_REMATCH[1]} ${BASH_REMATCH[2]}")
+		all=${all#*"${BASH_REMATCH[0]}"}
+	done
+	if ((${#published[@]} == 0)); then
 		wrong "its metrics port $label is not published: map it to a port of the host"
 		return
 	fi
-	where=$(address "$ip" "$published")
-	kind=$(category "$published")
-	if [[ ! $kind ]]; then
-		kind=-
-		wrong "its metrics are published on $published, which is in no range of the guide"
-	fi
-	for other in ${taken[@]+"${taken[@]}"}; do
-		if [[ ${other%% *} == "$published" ]]; then
-			wrong "its metrics are published on $published, as are those of ${other#* }"
+	where=$(address "${published[0]% *}" "${published[0]#* }")
+	kind=$(category "${published[0]#* }")
+	kind=${kind:--}
+	for port in "${published[@]#* }"; do
+		if [[ $seen == *" $port "* ]]; then continue; fi # published on several addresses
+		seen+="$port "
+		if [[ ! $(category "$port") ]]; then
+			wrong "its metrics are published on $port, which is in no range of the guide"
 		fi
+		for other in ${taken[@]+"${taken[@]}"}; do
+			if [[ ${other%% *} == "$port" ]]; then
+				wrong "its metrics are published on $port, as are those of ${other#* }"
+			fi
+		done
+		taken+=("$port $name")
 	done
-	taken+=("$published $name")
 
 	if command -v curl >/dev/null; then
 		if ! text=$(curl -q -fsS --noproxy '*' --max-time 10 "http://$where/metrics" 2>&1 | head -c 1000000); then
@@ -254,7 +263,7 @@ row() {
 }
 
 row CONTAINER HEALTH PROBE VERDICT METRICS CATEGORY
-bad=0
+bad=0 looked=()
 for container in "${containers[@]}"; do
 	before=${#problems[@]}
 	while :; do
@@ -263,8 +272,10 @@ for container in "${containers[@]}"; do
 		if [[ ! $found || $health != starting || $state != running* ]] || ((SECONDS >= wait)); then break; fi
 		sleep 1 # between two looks; the deadline decides
 	done
+	[[ $found ]] || name=$(line "$container")
+	if [[ " ${looked[*]-} " == *" $name "* ]]; then continue; fi # given twice, or by name and by ID
+	looked+=("$name")
 	if [[ ! $found ]]; then
-		name=$(line "$container")
 		said='No such container'
 		[[ ! $container =~ $possible ]] || said=$(docker inspect --type container -- "$container" 2>&1 >/dev/null) || true
 		case $said in
@@ -303,7 +314,7 @@ done | sed 's/ *$//'
 if ((${#problems[@]})); then
 	printf '\n'
 	printf 'FAIL  %s\n' "${problems[@]}"
-	printf '\n%d of %d containers: something is wrong\n' "$bad" "${#containers[@]}"
+	printf '\n%d of %d containers: something is wrong\n' "$bad" "${#looked[@]}"
 	exit 1
 fi
-printf '\n%d containers, all healthy\n' "${#containers[@]}"
+printf '\n%d containers, all healthy\n' "${#looked[@]}"

@@ -60,6 +60,7 @@ var faults = []struct {
 	}, "unhealthy  FAIL  error  127.86.72.1:core2  core"},
 	{"twin", []string{"-l", "metrics_port=9091", "-p", "127.86.72.2:core1:9091"}, []string{"its metrics are published on core1, as are those of verifytest-well"}, ""},
 	{"range", publish("none1"), []string{"its metrics are published on none1, which is in no range of the guide"}, ""},
+	{"twice", append(publish("infrastructure2"), "-p", host+":none5:9091", "-p", "127.86.72.2:infrastructure2:9091"), []string{"its metrics are published on none5, which is in no range of the guide"}, ""},
 	{"unpublished", []string{"-l", "metrics_port=9091"}, []string{"its metrics port 9091 is not published"}, "healthy  ok  -  -  -"},
 	{"exposed", []string{"-l", "metrics_port=9091", "--expose", "9091", "-p", host + ":none2:9092"}, []string{"its metrics port 9091 is not published"}, ""},
 	{"unlabelled", []string{"-p", host + ":none3:9091"}, []string{"it has no label metrics_port"}, ""},
@@ -186,7 +187,9 @@ func TestVerifyHealth(t *testing.T) {
 	})
 
 	t.Run("all well", func(t *testing.T) {
-		out, status := verify(mark+"-well", mark+"-monitoring")
+		// named twice, by name and by ID
+		id := do(t, "docker", "inspect", "--format", "{{.Id}}", mark+"-well")
+		out, status := verify(mark+"-well", mark+"-monitoring", mark+"-well", id)
 		if want := "\n2 containers, all healthy\n"; status != 0 || !strings.HasSuffix(out, want) {
 			t.Errorf("status %d, said %q, want 0 and %q at the end", status, out, want)
 		}
