@@ -16,8 +16,15 @@ const ticksPerSecond = 100
 
 var (
 	errForeignProc = errors.New("/proc is not mounted, or is another PID namespace's")
+	errHiddenProc  = errors.New("/proc hides the command: it is another user's") // hidepid, proc(5)
 	pageSize       = int64(os.Getpagesize())
 )
+
+// reapedBefore is what this process had reaped before main: where an entrypoint script execs healthcheck, the script's commands.
+var reapedBefore = func() (r syscall.Rusage) {
+	syscall.Getrusage(syscall.RUSAGE_CHILDREN, &r)
+	return r
+}()
 
 // accounts is what Usage keeps from one call to the next.
 type accounts struct {
@@ -33,7 +40,7 @@ type accounts struct {
 }
 
 // Usage reads what the command and its descendants use. Before Start and after Wait it counts what is there: nothing, or what is left over.
-// It fails where /proc is missing or another namespace's. A process that ends while it is read is left out.
+// It fails where /proc is missing, another namespace's, or hides the command. A process that ends while it is read is left out.
 // Callers that wait for one another share a reading, so that a hundred at once cost no more than two.
 func (c *Command) Usage() (Usage, error) {
 	a := &c.process.accounts
@@ -69,7 +76,7 @@ func (c *Command) usage() (Usage, error) {
 	a.descend(int64(self))
 
 	u := Usage{MaxFDs: -1}
-	user, system := seconds(reaped.Utime), seconds(reaped.Stime)
+	user, system := seconds(reaped.Utime)-seconds(reapedBefore.Utime), seconds(reaped.Stime)-seconds(reapedBefore.Stime)
 	for i := range a.stats {
 		s := &a.stats[i]
 		if s.pid == int64(self) || !a.ours[s.pid] {
@@ -81,7 +88,7 @@ func (c *Command) usage() (Usage, error) {
 		u.VirtualBytes += s.virtual
 		user += float64(s.user+s.childrenUser) / ticksPerSecond
 		system += float64(s.system+s.childrenSystem) / ticksPerSecond
-		if u.OpenFDs >= 0 {
+		if u.OpenFDs >= 0 && s.state != 'Z' && s.state != 'X' { // one that has ended has none, which only root may see
 			switch n, err := a.openFDs(s.pid); {
 			case err == nil:
 				u.OpenFDs += n
@@ -91,6 +98,9 @@ func (c *Command) usage() (Usage, error) {
 		}
 	}
 	if pid := c.pid.Load(); pid != 0 {
+		if !a.ours[pid] && c.pid.Load() == pid {
+			return Usage{}, errHiddenProc
+		}
 		u.MaxFDs = a.maxFDs(pid)
 	}
 	a.user, a.system = max(a.user, user), max(a.system, system)
@@ -177,6 +187,7 @@ func (a *accounts) maxFDs(pid int64) int64 {
 
 // stat is what is wanted of /proc/PID/stat. Times are in ticks.
 type stat struct {
+	state                        byte // R, S, Z …
 	pid, parent                  int64
 	user, system                 int64
 	childrenUser, childrenSystem int64 // of descendants waited for
@@ -204,6 +215,12 @@ func parseStat(line []byte) (s stat, ok bool) {
 		value, rest, _ = bytes.Cut(rest, []byte(" "))
 		var to *int64
 		switch field {
+		case 3:
+			if len(value) != 1 {
+				return stat{}, false
+			}
+			s.state = value[0]
+			continue
 		case 4:
 			to = &s.parent
 		case 14:

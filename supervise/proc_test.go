@@ -8,15 +8,17 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
 func TestParseStat(t *testing.T) {
 	const tail = "S 41 40 39 0 -1 4194560 9 8 7 6 11 12 13 14 20 0 3 0 555 8192 2 18446744073709551615 1 1"
-	want := stat{pid: 42, parent: 41, user: 11, system: 12, childrenUser: 13, childrenSystem: 14, threads: 3, virtual: 8192, resident: 2}
+	want := stat{state: 'S', pid: 42, parent: 41, user: 11, system: 12, childrenUser: 13, childrenSystem: 14, threads: 3, virtual: 8192, resident: 2}
 	for _, tt := range []struct {
 		in string
 		ok bool
@@ -35,6 +37,7 @@ func TestParseStat(t *testing.T) {
 		{"-1 (sh) " + tail, false},
 		{"(sh) " + tail, false},
 		{"42 (sh) S 41 40", false},
+		{"42 (sh) " + strings.Replace(tail, "S", "SS", 1), false},
 		{"42 (sh) " + strings.Replace(tail, "11", "9223372036854775808", 1), false},
 	} {
 		got, ok := parseStat([]byte(tt.in))
@@ -54,7 +57,7 @@ func FuzzParseStat(f *testing.F) {
 			return
 		}
 		line := fmt.Sprintf("%d (%s) S %d 1 1 0 -1 0 0 0 0 0 %d 5 6 7 20 0 8 0 1 9 %d 0\n", pid, comm, parent, user, pages)
-		want := stat{pid: pid, parent: parent, user: user, system: 5, childrenUser: 6, childrenSystem: 7, threads: 8, virtual: 9, resident: pages}
+		want := stat{state: 'S', pid: pid, parent: parent, user: user, system: 5, childrenUser: 6, childrenSystem: 7, threads: 8, virtual: 9, resident: pages}
 		if got, ok := parseStat([]byte(line)); !ok || got != want {
 			t.Errorf("parseStat(%q) = %+v, %v, want %+v", line, got, ok, want)
 		}
@@ -161,6 +164,49 @@ func TestCPUSeconds(t *testing.T) {
 	own, ok := parseStat(command)
 	if want := 9.0 / 2 * float64(own.user) / ticksPerSecond; !ok || last.UserSeconds < want {
 		t.Errorf("%v s in all, want at least %v", last.UserSeconds, want)
+	}
+}
+
+// What an entrypoint script did before it became healthcheck is not the command's.
+func TestCPUSecondsBefore(t *testing.T) {
+	const burn = `i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done`
+	cmd := exec.Command("/bin/sh", "-c", `/bin/sh -c '`+burn+`'; exec "$0" @usage /bin/sh -c "echo ready; exec cat"`, self())
+	ask := usage(t, cmd)
+	if m := ask(); m.UserSeconds+m.SystemSeconds > 0.03 {
+		t.Errorf("usage %+v, want next to no CPU time", m)
+	}
+}
+
+// A descendant that nobody has waited for has no descriptors, and only root may look.
+func TestUsageOfZombie(t *testing.T) {
+	if os.Getuid() != 0 {
+		skip(t, "root to be another user")
+	}
+	// The test binary where that user can execute it.
+	program := filepath.Join(t.TempDir(), "test")
+	b, err := os.ReadFile(self())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for dir := filepath.Dir(program); dir != os.TempDir(); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(program, "@usage", "perl", "-e", `$| = 1; $child = fork || exit; print "ready\n"; sleep 1000`)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	ask := usage(t, cmd)
+	until(t, "a zombie", func() bool {
+		pids := children(children(cmd.Process.Pid)[0])
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pids[0]))
+		s, ok := parseStat(b)
+		return ok && s.state == 'Z'
+	})
+	if m := ask(); m.Processes != 2 || m.OpenFDs < 3 || m.OpenFDs > 10 {
+		t.Errorf("usage %+v, want two processes and the descriptors of one", m)
 	}
 }
 
