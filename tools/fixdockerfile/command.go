@@ -44,7 +44,7 @@ func dispatcher(image string) string {
 func (f *fixer) unwrap() (err error) {
 	for _, s := range f.final.chain() {
 		for _, in := range s.body {
-			if slices.Contains([]string{"ADD", "COPY", "RUN"}, in.Name) && exporter.MatchString(in.Text+"\n"+in.Body) {
+			if slices.Contains([]string{"ADD", "COPY", "ENV", "RUN"}, in.Name) && exporter.MatchString(in.Text+"\n"+in.Body) {
 				return &problem{in.Line, in.Name + " has a script that starts healthcheck", takeOut}
 			}
 		}
@@ -62,6 +62,13 @@ func (f *fixer) unwrap() (err error) {
 	}
 	if f.wrapper, f.service, err = unwrap(argv); err != nil {
 		return &problem{f.line(), err.Error(), takeOut}
+	}
+	for _, c := range f.copies {
+		name := path.Base(c.path())
+		exports := regexp.MustCompile(`\b` + literal(name) + `\b(?s:.*)\s--?export-prom`)
+		if name != binary && exports.MatchString(strings.Join(texts(f.service), " ")) {
+			return &problem{f.line(), fmt.Sprintf("the command starts healthcheck as %s in a way this cannot take apart", name), "call it healthcheck, in COPY and in the command"}
+		}
 	}
 	return nil
 }

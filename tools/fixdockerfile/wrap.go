@@ -294,7 +294,7 @@ func cutWrapper(script string, tokens []shellToken) (*cut, error) {
 		}
 		if slices.ContainsFunc(words, func(t shellToken) bool { return !t.plain }) || own.MatchString(script) ||
 			next >= len(tokens) || slices.Contains([]string{")", "}", "done", "elif", "else", "esac", "fi"}, tokens[next].text) ||
-			background && job.MatchString(script[tokens[next].start:firstJob(script, tokens[next:])]) {
+			background && launcher(tokens[:i]) > 0 || background && job.MatchString(script[tokens[next].start:firstJob(script, tokens[next:])]) {
 			return nil, errCut
 		}
 		c := &cut{wrapper: &wrapper{t.text, options}, end: tokens[next].start}
@@ -308,8 +308,8 @@ func cutWrapper(script string, tokens []shellToken) (*cut, error) {
 			start--
 		}
 		c.start = tokens[start].start
-		negated := start > 0 && tokens[start-1].text == "!"
-		if c.execs || oneCommand(tokens[next:]) && !negated {
+		behind := start > 0 && (tokens[start-1].text == "!" || launcher(tokens[:start]) > 0)
+		if c.execs || oneCommand(tokens[next:]) && !behind {
 			c.put = "exec "
 		}
 		if start > 0 && background {
@@ -359,6 +359,18 @@ func tokenTexts(tokens []shellToken) []string {
 // runners run the command that follows them.
 var runners = []string{"exec", "nohup", "command"}
 
+var launchers = regexp.MustCompile(`(^| )(\S*/)?((tini|dumb-init)( -\S+)*|(gosu|su-exec) \w\S*)$`)
+
+// launcher returns how many words at the end are a program that runs the command
+// behind them, `tini --` or `gosu app`. Such a program stays where it is.
+func launcher(tokens []shellToken) int {
+	start := len(tokens)
+	for start > 0 && !tokens[start-1].operator && tokens[start-1].plain && !strings.ContainsAny(tokens[start-1].text, " \t\n") {
+		start--
+	}
+	return len(strings.Fields(launchers.FindString(strings.Join(tokenTexts(tokens[start:]), " "))))
+}
+
 // startsCommand reports whether the word behind these tokens is a command's name.
 func startsCommand(tokens []shellToken) bool {
 	if len(tokens) == 0 {
@@ -371,7 +383,8 @@ func startsCommand(tokens []shellToken) bool {
 	case slices.Contains(runners, last.text) || assignment.MatchString(last.text):
 		return startsCommand(tokens[:len(tokens)-1])
 	}
-	return false
+	n := launcher(tokens)
+	return n > 0 && startsCommand(tokens[:len(tokens)-n])
 }
 
 var errCut = errors.New("the script starts healthcheck in a way this cannot take apart")
