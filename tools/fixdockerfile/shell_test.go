@@ -1,9 +1,15 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"alfred/healthcheck/tools/testbed"
 )
 
 func TestSimpleCommand(t *testing.T) {
@@ -204,6 +210,68 @@ func TestUnwrap(t *testing.T) {
 		}
 		if got != tt.want {
 			t.Errorf("unwrap(%q) = %q, want %q", tt.in, got, tt.want)
+		}
+	}
+}
+
+// What a script does, as a shell runs it, it does behind the wrapper. Its
+// healthcheck runs the command, or in the background nothing; app shows its words.
+func TestUnwrapKeepsMeaning(t *testing.T) {
+	testbed.Need(t, "sh")
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"healthcheck": `[ "$1" != serve ] || exit 0; while [ "$1" != -- ]; do shift; done; shift; exec "$@"`,
+		"app":         `printf '<%s>' "$0" "$@" "$A" "$PORT"; exit 3`,
+		"gosu":        `shift; exec "$@"`,
+	} {
+		write(t, filepath.Join(dir, name), "#!/bin/sh\n"+text+"\n")
+		if err := os.Chmod(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(argv []string) string {
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Dir, cmd.Env = dir, []string{"PATH=" + dir + ":/usr/bin:/bin", "A=a  'b", `LIST=x y`, "MORE=echo one && echo two"}
+		out, err := cmd.CombinedOutput()
+		if err != nil && cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("%s (%d)", out, cmd.ProcessState.ExitCode())
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	const dashes, serve = "healthcheck --export-prom :9091 -- ", "healthcheck serve --export-prom :9091 & "
+	for _, script := range []string{
+		dashes + `app 'a b' "c\"d" e\ f "$A" $LIST`,
+		dashes + `app $LIST; echo next`,
+		"exec " + dashes + `app $LIST; echo never`,
+		`if [ "$A" ]; then exec ` + dashes + `app; fi; echo never`,
+		`[ -z "$A" ] && exec ` + dashes + `app || exec app other`,
+		`case $LIST in x*) exec ` + dashes + `app 1;; esac; echo never`,
+		"PORT=1 " + dashes + "app",
+		"PORT=1 exec " + dashes + `app "$A"`,
+		"PORT=1 " + serve + "exec app",
+		"PORT=1; " + serve + `app $PORT`,
+		"! " + dashes + "app",
+		dashes + "\\\n app \\\n 'a\\\nb' \"c\\\nd\"",
+		"cd . && gosu user " + dashes + "app x",
+		serve + "app & wait $!",
+		`sh -c '` + dashes + `app "$A" $0 $1' zero $LIST`,
+		`sh -c "` + dashes + `app '$LIST' \$LIST \\$LIST \"\$A\""`,
+		`sh -c "` + dashes + `app $LIST $(echo a b) ` + "`echo c`" + `"; echo next`,
+		`sh -c "` + serve + `$MORE"`,
+		`sh -c "` + serve + `exec app $LIST"`,
+		`exec sh -c "PORT=1; sh -c '` + dashes + `app $LIST'"`,
+		`gosu user sh -ec "echo one; ` + serve + `exec app \"\$A\""`,
+		`PORT=1 sh -c "` + serve + `app; echo next" | cat`,
+	} {
+		argv := []string{"sh", "-c", script}
+		w, rest, err := unwrap([]arg{{"sh", true}, {"-c", true}, {script, true}})
+		if err != nil || w == nil {
+			t.Errorf("unwrap(sh -c %q) = %v, %v", script, w, err)
+			continue
+		}
+		if got, want := run(texts(rest)), run(argv); got != want {
+			t.Errorf("%q does %q, but %q does %q", texts(rest), got, script, want)
 		}
 	}
 }
