@@ -198,13 +198,7 @@ func TestSidecar(t *testing.T) {
 		}
 		w.Close()
 		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-		testbed.Poll(t, func() error { // nobody reads what it logs; it goes on all the same
-			conn, err := net.Dial("tcp", addr)
-			if err == nil {
-				conn.Close()
-			}
-			return err
-		})
+		answering(t, addr) // nobody reads what it logs; it goes on all the same
 		testbed.Poll(t, func() error {
 			if _, _, body := get(t, "GET", "http://"+addr+"/metrics", nil); !(value(body, `healthcheck_check_runs_total{check="tcp",result="failure",type="tcp"}`) >= 3) {
 				return fmt.Errorf("it has not checked three times: %s", body)
@@ -264,31 +258,27 @@ func TestSlowChecks(t *testing.T) {
 	}
 }
 
-// TestLogBlocked: a reader of the log that has stopped reading delays neither a scrape nor a signal.
-func TestLogBlocked(t *testing.T) {
-	t.Parallel()
+// fullPipe is a pipe of one page with room for so many bytes, and nobody who reads it.
+func fullPipe(t *testing.T, room int) *os.File {
+	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
-	addr := "127.0.0.1:" + testbed.FreePort(t)
-	cmd := command([]string{"PATH=" + os.Getenv("PATH")}, "--export-prom", addr, "--interval", "10ms", "--tcp", "a="+dead(t), "--tcp", "b="+dead(t),
-		"--", "sh", "-c", "exec 2>/dev/null; sleep 600")
-	cmd.Stderr = w
-	// A pipe with room for the start line, and not for what follows.
+	t.Cleanup(func() { r.Close(); w.Close() })
 	const F_SETPIPE_SZ, page = 1031, 4096 // fcntl(2)
 	if size, _, errno := syscall.Syscall(syscall.SYS_FCNTL, w.Fd(), F_SETPIPE_SZ, page); size != page {
-		t.Skipf("a pipe of one page is not to be had: %d, %v", size, errno)
+		t.Fatalf("a pipe of one page is not to be had: %d, %v", size, errno)
 	}
-	if _, err := w.Write(make([]byte, page-120)); err != nil {
+	if _, err := w.Write(make([]byte, page-room)); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	w.Close()
-	t.Cleanup(func() { killTree(cmd.Process.Pid); cmd.Wait() })
+	return w
+}
+
+// answering waits until something listens at addr.
+func answering(t *testing.T, addr string) {
+	t.Helper()
 	testbed.Poll(t, func() error {
 		conn, err := net.Dial("tcp", addr)
 		if err == nil {
@@ -296,6 +286,65 @@ func TestLogBlocked(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// TestLogFull: where the log takes nothing at all, CMD still starts, a wait still runs out, and a signal still ends it.
+func TestLogFull(t *testing.T) {
+	t.Parallel()
+	addr := "127.0.0.1:" + testbed.FreePort(t)
+	for _, tt := range []struct {
+		args string
+		sig  syscall.Signal
+		want int
+	}{
+		{"--export-prom 127.0.0.1:0 -- false", 0, 1},
+		{"--wait 300ms --tcp " + dead(t), 0, 1},
+		{"--export-prom " + addr + " --wait 10m --tcp " + dead(t) + " -- true", syscall.SIGTERM, 143},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			t.Parallel()
+			cmd := command([]string{"PATH=" + os.Getenv("PATH")}, strings.Fields(tt.args)...)
+			cmd.Stderr = fullPipe(t, 0)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			late := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+			defer late.Stop()
+			if tt.sig != 0 {
+				answering(t, addr)
+				cmd.Process.Signal(tt.sig)
+			}
+			cmd.Wait()
+			if got := cmd.ProcessState.ExitCode(); got != tt.want {
+				t.Errorf("status %d, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestQuit: a probe ends on QUIT as other programs do, not with the 2 of a Go program and its stacks.
+func TestQuit(t *testing.T) {
+	t.Parallel()
+	s := serve(t, nil, "--wait", "10m", "--tcp", dead(t))
+	s.says(t, "stderr", "waiting for tcp")
+	s.signal(t, syscall.SIGQUIT)
+	if got := s.status(t); got != 131 || strings.Count(s.output(t, "stderr"), "\n") != 1 {
+		t.Errorf("status %d, stderr %q, want 131 and one line", got, s.output(t, "stderr"))
+	}
+}
+
+// TestLogBlocked: a reader of the log that has stopped reading delays neither a scrape nor a signal.
+func TestLogBlocked(t *testing.T) {
+	t.Parallel()
+	addr := "127.0.0.1:" + testbed.FreePort(t)
+	cmd := command([]string{"PATH=" + os.Getenv("PATH")}, "--export-prom", addr, "--interval", "10ms", "--tcp", "a="+dead(t), "--tcp", "b="+dead(t),
+		"--", "sh", "-c", "exec 2>/dev/null; sleep 600")
+	cmd.Stderr = fullPipe(t, 120) // room for the start line, and not for what follows
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { killTree(cmd.Process.Pid); cmd.Wait() })
+	answering(t, addr)
 	for _, check := range []string{"a", "b"} { // both go on, though one at least of their lines found no room
 		testbed.Poll(t, func() error {
 			_, _, body := get(t, "GET", "http://"+addr+"/metrics", nil) // fails after a minute

@@ -48,6 +48,14 @@ func serveAsPID1(t testing.TB, env []string, args ...string) *service {
 	return s
 }
 
+// within is a shell in the service's PID namespace whose parent is outside, as docker exec makes one.
+func within(t testing.TB, s *service, script string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(testbed.Need(t, "nsenter"), "-t", fmt.Sprint(s.pid), "-p", "-m", "sh", "-c", script)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
 // leave starts perl in the background, which prints what it is and gets, and does with a TERM what then says; then CMD itself ends with 7.
 func leave(then string) []string {
 	return []string{"sh", "-c", `perl -e '$| = 1; $SIG{TERM} = sub { print "TERM\n"; ` + then + ` }; alarm 120; print "left\n"; select undef, undef, undef, .1 while 1' &
@@ -126,6 +134,41 @@ func TestPID1(t *testing.T) {
 			t.Errorf("status %d after %v, want 7", got, time.Since(start))
 		}
 	})
+	t.Run("left over of docker exec", func(t *testing.T) {
+		t.Parallel()
+		s := serveAsPID1(t, nil, "--kill-after", "10m", "--", "sh", "-c", "echo ready; exec sleep 600")
+		s.says(t, "stdout", "ready\n")
+		other := within(t, s, `trap 'sleep .2; echo bye; exit 3' TERM; echo there; kill -TERM 1; while :; do sleep .01; done`)
+		if out, err := other.Output(); string(out) != "there\nbye\n" || other.ProcessState.ExitCode() != 3 {
+			t.Errorf("what docker exec started said %q, %v, want its own end", out, err)
+		}
+		if got := s.status(t); got != 143 {
+			t.Errorf("status %d, want 143", got)
+		}
+	})
+	for name, args := range map[string][]string{
+		"orphans while it waits": {"--wait", "10m", "--tcp", dead(t), "--", "true"},
+		"orphans of a sidecar":   {"--export-prom", "127.0.0.1:0", "--tcp", dead(t)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serveAsPID1(t, nil, args...)
+			s.says(t, "stderr", "healthcheck")
+			if out, err := within(t, s, "(sleep .05 & echo $!)").Output(); err != nil || len(out) == 0 {
+				t.Fatal(out, err)
+			}
+			testbed.Poll(t, func() error {
+				if left := children(s.pid); len(left) > 0 {
+					return fmt.Errorf("children %v", left)
+				}
+				return nil
+			})
+			s.signal(t, syscall.SIGTERM)
+			if got := s.status(t); got != 0 && got != 143 {
+				t.Errorf("status %d", got)
+			}
+		})
+	}
 	t.Run("sidecar", func(t *testing.T) {
 		t.Parallel()
 		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {

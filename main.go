@@ -21,6 +21,7 @@ import (
 	"runtime"
 	"slices"
 	"syscall"
+	"time"
 
 	"alfred/healthcheck/probe"
 	"alfred/healthcheck/supervise"
@@ -66,18 +67,14 @@ func main() {
 	// First of all, since by default a Go program that is PID 1 ends with status 2 on TERM. A probe is not PID 1, and is spared
 	// the cost of it.
 	var signals *supervise.Signals
-	var stop <-chan os.Signal
-	if slices.Contains(os.Args[1:], "--") {
+	if os.Getpid() == 1 || slices.Contains(os.Args[1:], "--") {
 		signals = supervise.Listen()
-		stop = signals.Stop
-	} else if os.Getpid() == 1 {
-		stop = stopSignals()
 	}
-	os.Exit(run(os.Args[1:], signals, stop, os.Stdout, os.Stderr))
+	os.Exit(run(os.Args[1:], signals, os.Stdout, os.Stderr))
 }
 
-// run is the program, but for the process around it. It returns the exit status.
-func run(args []string, signals *supervise.Signals, stop <-chan os.Signal, stdout, stderr *os.File) int {
+// run is the program, but for the process around it. It returns the exit status. signals is nil if they are not registered yet.
+func run(args []string, signals *supervise.Signals, stdout, stderr *os.File) int {
 	c, err := parseArgs(args, os.LookupEnv)
 	switch {
 	case err != nil:
@@ -97,9 +94,9 @@ func run(args []string, signals *supervise.Signals, stop <-chan os.Signal, stdou
 	case c.hasCommand:
 		return runCommand(c, checks, signals, stderr)
 	case c.export != "":
-		return runSidecar(c, checks, stop, stderr)
+		return runSidecar(c, checks, signals, stderr)
 	}
-	return runProbe(c, checks, stop, stdout, stderr)
+	return runProbe(c, checks, signals, stdout, stderr)
 }
 
 // complain prints a usage error in two lines.
@@ -114,10 +111,17 @@ func complain(stderr io.Writer, err error) int {
 }
 
 // runProbe is the first mode: probe once, or until everything passes, and print.
-func runProbe(c *config, checks []*probe.Check, stop <-chan os.Signal, stdout, stderr *os.File) int {
-	if stop != nil {
+func runProbe(c *config, checks []*probe.Check, signals *supervise.Signals, stdout, stderr *os.File) int {
+	if signals == nil { // QUIT alone would not end a Go program as any other, but with status 2
+		quit := make(chan os.Signal, 1)
+		signal.Notify(quit, syscall.SIGQUIT)
 		go func() { // ends with the process
-			os.Exit(128 + int((<-stop).(syscall.Signal)))
+			<-quit
+			os.Exit(128 + int(syscall.SIGQUIT))
+		}()
+	} else {
+		go func() { // ends with the process
+			os.Exit(128 + int((&supervise.Command{Signals: signals}).Await(nil)))
 		}()
 	}
 	var results []probe.Result
@@ -152,19 +156,14 @@ func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, st
 
 	// 2. Wait for what CMD needs; a signal that would end CMD ends this.
 	if c.wait > 0 && len(checks) > 0 {
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		var came os.Signal
+		var results []probe.Result
+		waited := make(chan struct{})
 		go func() { // ends with the wait, or the process
-			select {
-			case came = <-signals.Stop:
-				cancel()
-			case <-ctx.Done():
-			}
+			results = probe.Wait(context.Background(), checks, c.wait, logWaiting(stderr))
+			close(waited)
 		}()
-		results := probe.Wait(ctx, checks, c.wait, logWaiting(stderr))
-		if ctx.Err() != nil {
-			return 128 + int(came.(syscall.Signal))
+		if came := command.Await(waited); came != 0 {
+			return 128 + int(came)
 		}
 		if probe.Verdict(results) == probe.Failed {
 			fmt.Fprintf(stderr, "healthcheck: gave up after %v, CMD is not started\n%s", c.wait, probe.Lines(results, false))
@@ -190,29 +189,17 @@ func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, st
 }
 
 // runSidecar is the third mode: export what the checks see, until a signal.
-func runSidecar(c *config, checks []*probe.Check, stop <-chan os.Signal, stderr *os.File) int {
-	if stop == nil {
-		stop = stopSignals()
+func runSidecar(c *config, checks []*probe.Check, signals *supervise.Signals, stderr *os.File) int {
+	if signals == nil {
+		signals = supervise.Listen()
 	}
-	signal.Ignore(syscall.SIGPIPE) // nobody reads the log any more: no reason to end
 	monitor := probe.NewMonitor(checks, c.interval, logChange(stderr))
 	if err := serve(c, monitor, nil, stderr); err != nil {
 		return complain(stderr, err)
 	}
 	go monitor.Run(context.Background()) // ends with the process
-	<-stop
+	(&supervise.Command{Signals: signals}).Await(nil)
 	return exitOK
-}
-
-// stopSignals receives what ends a program without a command. QUIT would otherwise end it with status 2, and as PID 1 each would.
-func stopSignals() <-chan os.Signal {
-	c := make(chan os.Signal, 1)
-	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {
-		if !signal.Ignored(sig) { // nohup
-			signal.Notify(c, sig)
-		}
-	}
-	return c
 }
 
 // serve starts to answer on the exported address, if there is one, and says where that is.
@@ -231,10 +218,23 @@ func serve(c *config, monitor *probe.Monitor, command *supervise.Command, stderr
 	case n > 1:
 		checks = fmt.Sprintf("%d checks every %v", n, c.interval)
 	}
-	fmt.Fprintf(stderr, "healthcheck %s: metrics on http://%s/metrics, %s\n", Version, listener.Addr(), checks)
+	say(stderr, fmt.Sprintf("healthcheck %s: metrics on http://%s/metrics, %s\n", Version, listener.Addr(), checks))
 	e := newExporter(monitor, command, cmp.Or(os.Getenv("SERVICE_VERSION"), Version))
 	go e.serve(listener) // ends with the process
 	return nil
+}
+
+// say writes a line to a log that somebody should read. One that nobody reads holds up CMD's start by a second, and no more.
+func say(stderr io.Writer, line string) {
+	written := make(chan struct{})
+	go func() { // ends with the process at the latest
+		io.WriteString(stderr, line)
+		close(written)
+	}()
+	select {
+	case <-written:
+	case <-time.After(time.Second):
+	}
 }
 
 // errnoOf is the system's word for an error of package net, without the address.
@@ -249,7 +249,7 @@ func errnoOf(err error) error {
 // logWaiting says what is waited for.
 func logWaiting(stderr io.Writer) func(probe.Result) {
 	return func(r probe.Result) {
-		fmt.Fprintf(stderr, "healthcheck: waiting for %s: %s\n", r.Check.Name, r.Seen())
+		say(stderr, fmt.Sprintf("healthcheck: waiting for %s: %s\n", r.Check.Name, r.Seen()))
 	}
 }
 

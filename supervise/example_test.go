@@ -41,17 +41,16 @@ func ExampleStartError() {
 	// Output: 127 /no/such/command: not found
 }
 
-// Before Start, for as long as the program waits for something, Stop ends it.
+// Before Start, for as long as the program waits for something, a signal ends it.
 func ExampleSignals() {
-	signals := listen()
-	ready := make(chan bool, 1)
-	ready <- true
-	select {
-	case sig := <-signals.Stop:
-		fmt.Println("status", 128+int(sig.(syscall.Signal)))
-	case <-ready:
-		fmt.Println("the command may start")
+	c := &supervise.Command{Args: []string{"sleep", "0.1"}, Signals: listen()}
+	ready := make(chan struct{})
+	close(ready)
+	if sig := c.Await(ready); sig != 0 {
+		fmt.Println("status", 128+int(sig))
+		return
 	}
+	fmt.Println("the command may start")
 	// Output: the command may start
 }
 

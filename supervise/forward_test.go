@@ -299,7 +299,7 @@ func TestSignalFromTheFirstInstruction(t *testing.T) {
 	}
 }
 
-// A signal that comes before the command is there is kept for it. Stop shows it too, for who does not want to start any more.
+// A signal that comes before the command is there is kept for it. Await returns it too, for who does not want to start any more.
 func TestSignalBeforeStart(t *testing.T) {
 	cmd := exec.Command(self(), "@early")
 	next := lines(t, cmd)
@@ -313,17 +313,16 @@ func TestSignalBeforeStart(t *testing.T) {
 	wait(t, cmd)
 }
 
-// roleEarly starts its command only once INT has shown at Stop, and USR1 must then be there too.
+// roleEarly starts its command only once Await has returned INT, and USR1 must then be there too.
 func roleEarly([]string) {
 	signals := Listen()
 	<-signals.taken
-	fmt.Println("ready")
-	sig := <-signals.Stop
-	fmt.Println("stop", SignalName(sig.(syscall.Signal)))
 	c := &Command{
 		Args: []string{"sleep", "1000"}, Signals: signals,
 		StopSignals: map[syscall.Signal]syscall.Signal{syscall.SIGINT: 0},
 	}
+	fmt.Println("ready")
+	fmt.Println("stop", SignalName(c.Await(nil)))
 	if err := c.Start(); err != nil {
 		fmt.Println(err)
 		return

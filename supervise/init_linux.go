@@ -18,6 +18,21 @@ type process struct {
 	accounts accounts
 }
 
+// Await reaps orphans until the channel is closed, and returns 0 then, or the first TERM, INT, QUIT or HUP that came to healthcheck.
+// It is for the time before Start, and for a program without a command. The command gets the signal all the same if it is started.
+func (c *Command) Await(until <-chan struct{}) syscall.Signal {
+	for {
+		c.reap()
+		select {
+		case sig := <-c.Signals.stop:
+			return sig.(syscall.Signal)
+		case <-c.Signals.chans[syscall.SIGCHLD]:
+		case <-until:
+			return 0
+		}
+	}
+}
+
 // Start starts the command and returns once it runs, or with a *StartError.
 // Wait must follow: until it runs no signal is passed on and nothing is reaped.
 func (c *Command) Start() error {
@@ -100,16 +115,13 @@ func (c *Command) Wait() int {
 }
 
 // reap waits for every process that has ended: CHLD tells of one, and there may be more.
-// It reports whether children are left.
-func (c *Command) reap() bool {
+func (c *Command) reap() {
 	for {
 		var status syscall.WaitStatus
 		switch pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG|syscall.WUNTRACED, nil); {
 		case err == syscall.EINTR:
-		case err != nil: // ECHILD
-			return false
-		case pid == 0:
-			return true
+		case err != nil || pid == 0: // ECHILD, or none has ended
+			return
 		case status.Stopped():
 			if pid == c.id() {
 				c.stopped(status.StopSignal())
@@ -204,15 +216,13 @@ func (c *Command) evict() {
 	if syscall.Kill(-1, syscall.SIGTERM) != nil { // ESRCH: nobody is left
 		return
 	}
-	if c.KillAfter <= 0 {
-		return
-	}
-	deadline := time.After(c.KillAfter)
-	for c.reap() {
-		for sig := syscall.Signal(-1); sig != syscall.SIGCHLD; {
-			if sig = c.Signals.next(deadline); sig == 0 {
-				return
-			}
+	// CHLD tells of children alone, not of the end of what docker exec has started.
+	const look = 50 * time.Millisecond
+	for deadline := time.Now().Add(c.KillAfter); time.Until(deadline) > 0; {
+		c.reap()
+		if syscall.Kill(-1, 0) != nil {
+			return
 		}
+		c.Signals.next(time.After(min(look, time.Until(deadline))))
 	}
 }

@@ -11,9 +11,7 @@ import (
 
 // Signals receives the process's signals and keeps them until a command is there to take them.
 type Signals struct {
-	// Stop receives the first TERM, INT, QUIT or HUP. It is for the time before Start, and for a program without a command;
-	// the command gets the signal all the same if it is started.
-	Stop <-chan os.Signal
+	stop chan os.Signal // receives the first TERM, INT, QUIT or HUP, for Await
 
 	// A channel of one for each signal: os/signal drops what does not fit, and what does not fit here is pending already.
 	// In one channel for all, a storm of one signal could push out another.
@@ -30,7 +28,7 @@ type Signals struct {
 // Registering takes up to 50 µs a signal, so a goroutine of Listen's does the others; it ends when they are done.
 // A write to a broken pipe ends the program no more.
 func Listen() *Signals {
-	s := &Signals{taken: make(chan struct{})}
+	s := &Signals{stop: make(chan os.Signal, 1), taken: make(chan struct{})}
 	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 		s.cases[sig].Dir = reflect.SelectRecv
 		if passedOn(sig) || sig == syscall.SIGCHLD {
@@ -39,11 +37,9 @@ func Listen() *Signals {
 		}
 	}
 	s.cases[0].Dir = reflect.SelectRecv
-	stop := make(chan os.Signal, 1)
-	s.Stop = stop
 
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {
-		s.take(sig, stop)
+		s.take(sig, s.stop)
 	}
 	// Nobody receives: that a handler stands in place of the default action is enough, and unlike SIG_IGN the command does not inherit it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
