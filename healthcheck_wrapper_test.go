@@ -208,13 +208,13 @@ func TestOrder(t *testing.T) {
 	t.Run("wait passes", func(t *testing.T) {
 		t.Parallel()
 		db := dead(t)
-		s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--wait", "1h", "--interval", "1h", "--tcp", "db="+db, "--", "sh", "-c", "touch started; exec sleep 600")
+		s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--wait", "1h", "--interval", "1h", "--tcp", "up="+accept(t), "--tcp", "db="+db, "--", "sh", "-c", "touch started; exec sleep 600")
 		s.says(t, "stderr", "\nhealthcheck: waiting for db: connect: connection refused\n")
 		s.wantNotStarted(t)
 		if status, _, body := s.get(t, "/healthz"); status != 503 || body != `{"status":"error"}`+"\n" {
 			t.Errorf("/healthz while waiting: %d %q, want 503", status, body)
 		}
-		if status, _, body := s.get(t, "/health"); status != 503 || body != `{"status":"error","version":"0.4.0","services":{"db":"error"}}`+"\n" {
+		if status, _, body := s.get(t, "/health"); status != 503 || body != `{"status":"error","version":"0.4.0","services":{"up":"ok","db":"error"}}`+"\n" {
 			t.Errorf("/health while waiting: %d %q, want 503", status, body)
 		}
 		l, err := net.Listen("tcp", db)
@@ -223,7 +223,8 @@ func TestOrder(t *testing.T) {
 		}
 		testbed.ServeOn(t, l, func(net.Conn) {})
 		s.until(t, "healthcheck_command_up", func(v float64) bool { return v == 1 })
-		s.until(t, `healthcheck_check_runs_total{check="db",result="success",type="tcp"}`, func(v float64) bool { return v == 1 }) // at once, not in an hour
+		// One run ended the wait, and one came with CMD: at once, not in an hour.
+		s.until(t, `healthcheck_check_runs_total{check="db",result="success",type="tcp"}`, func(v float64) bool { return v == 2 })
 		if status, _, _ := s.get(t, "/healthz"); status != 200 {
 			t.Errorf("/healthz once CMD runs: %d, want 200", status)
 		}

@@ -159,7 +159,7 @@ func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, st
 		var results []probe.Result
 		waited := make(chan struct{})
 		go func() { // ends with the wait, or the process
-			results = probe.Wait(context.Background(), checks, c.wait, logWaiting(stderr))
+			results = monitor.Wait(context.Background(), c.wait, logWaiting(stderr))
 			close(waited)
 		}()
 		if came := command.Await(waited); came != 0 {

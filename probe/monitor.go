@@ -46,6 +46,19 @@ func NewMonitor(checks []*Check, interval time.Duration, changed func(State)) *M
 	return m
 }
 
+// Wait is the function Wait for the monitor's checks, before Run: what they see meanwhile is kept, and told to report alone.
+func (m *Monitor) Wait(ctx context.Context, limit time.Duration, report func(Result)) []Result {
+	var checks []*Check
+	for i := range m.states {
+		checks = append(checks, m.states[i].Check) // never written to
+	}
+	return wait(ctx, checks, limit, report, func(results []Result) {
+		for i, r := range results {
+			m.note(i, r)
+		}
+	})
+}
+
 // Run runs the checks until ctx is done, and blocks until then. All start together; from then on each comes once in
 // every interval, spread evenly over it.
 func (m *Monitor) Run(ctx context.Context) {
@@ -66,7 +79,11 @@ func (m *Monitor) runOne(ctx context.Context, i int) {
 		if ctx.Err() != nil {
 			return
 		}
-		m.note(i, result)
+		if state, news := m.note(i, result); news { // it may block, on a log that nobody reads
+			m.telling.Lock()
+			m.changed(state)
+			m.telling.Unlock()
+		}
 		for !next.After(time.Now()) {
 			next = next.Add(m.interval)
 		}
@@ -79,13 +96,13 @@ func (m *Monitor) runOne(ctx context.Context, i int) {
 	}
 }
 
-// note keeps a result.
-func (m *Monitor) note(i int, r Result) {
+// note keeps a result, and reports whether it is news for the log.
+func (m *Monitor) note(i int, r Result) (state State, news bool) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	s := &m.states[i]
 	healthy := r.Status != Failed
-	changed := s.Known() && s.Healthy() != healthy
-	first := !s.Known()
+	news = s.Known() && s.Healthy() != healthy || !s.Known() && !healthy
 	if s.Last.Status != r.Status {
 		s.Since = r.Start.Add(r.Duration)
 	}
@@ -102,13 +119,7 @@ func (m *Monitor) note(i int, r Result) {
 		s.Failures++
 		s.ConsecutiveFailures++
 	}
-	state := *s
-	m.mu.Unlock()
-	if changed || first && !healthy { // it may block, on a log that nobody reads
-		m.telling.Lock()
-		defer m.telling.Unlock()
-		m.changed(state)
-	}
+	return *s, news
 }
 
 // States returns what is known of every check, in the order given to NewMonitor, appended to dst. It never waits for a check.

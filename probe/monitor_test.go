@@ -129,6 +129,31 @@ func TestMonitorStates(t *testing.T) {
 	}
 }
 
+// What is seen while waiting is known, and told to nobody but the wait.
+func TestMonitorWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		up := fake("up", 0, func(context.Context, *run) error { return nil })
+		late := fake("late", 0, func(context.Context, *run) error {
+			if n++; n < 3 {
+				return cleanError("down")
+			}
+			return nil
+		})
+		m := NewMonitor([]*Check{up, late}, time.Hour, func(s State) { t.Errorf("told of %s", s.Check.Name) })
+		told := ""
+		results := m.Wait(t.Context(), time.Minute, func(r Result) {
+			told += r.Check.Name
+			if s := m.States(nil); !s[0].Healthy() || !s[1].Known() || s[1].Healthy() {
+				t.Errorf("while it waits: %+v", s)
+			}
+		})
+		if s := m.States(nil); Verdict(results) != OK || told != "late" || s[0].Successes != 3 || s[1].Failures != 2 || s[1].Successes != 1 || s[1].ConsecutiveFailures != 0 {
+			t.Errorf("%v, told %q, states %+v", results, told, s)
+		}
+	})
+}
+
 // A log that nobody reads holds up no scrape.
 func TestMonitorBlockedLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -282,6 +282,11 @@ const (
 // Wait runs all checks again and again until every one passes in the same round, or limit has passed, or ctx is cancelled,
 // and returns the results of the last round. A check that fails is told to report, once for each change of its reason.
 func Wait(ctx context.Context, checks []*Check, limit time.Duration, report func(Result)) []Result {
+	return wait(ctx, checks, limit, report, func([]Result) {})
+}
+
+// wait is Wait, which shows the results of each round to seen.
+func wait(ctx context.Context, checks []*Check, limit time.Duration, report func(Result), seen func([]Result)) []Result {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	reasons := map[string]string{}
@@ -298,6 +303,7 @@ func Wait(ctx context.Context, checks []*Check, limit time.Duration, report func
 				}
 			}
 		}
+		seen(results)
 		if Verdict(results) != Failed {
 			return results
 		}
