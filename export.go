@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"alfred/healthcheck/probe"
@@ -24,7 +26,8 @@ const (
 	writeTimeout   = 10 * time.Second  // a whole answer
 	idleTimeout    = 100 * time.Second // between two requests of one connection; scrape intervals are mostly shorter
 	maxHeaderBytes = 8 << 10
-	maxConnections = 512
+	maxConnections = 512 // or half of the file descriptors: the checks have the other half
+	acceptPause    = 100 * time.Millisecond
 )
 
 // An exporter answers on the exported address. It joins what the monitor and the command know, and keeps nothing itself.
@@ -55,10 +58,24 @@ func newExporter(monitor *probe.Monitor, command *supervise.Command, version str
 			label("goos", runtime.GOOS), label("goarch", runtime.GOARCH),
 		},
 		scrapes: sync.Pool{New: func() any { return new(scrape) }},
+		conns:   connections{most: mostConnections()},
 	}
 }
 
 func label(name, value string) promtext.Label { return promtext.Label{Name: name, Value: value} }
+
+// A lastingListener goes on after an error of accept(2), for want of memory or descriptors. net/http would end with some of them.
+type lastingListener struct{ net.Listener }
+
+func (l lastingListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err == nil || errors.Is(err, net.ErrClosed) {
+			return conn, err
+		}
+		time.Sleep(acceptPause)
+	}
+}
 
 // serve answers until the listener is closed.
 func (e *exporter) serve(listener net.Listener) error {
@@ -71,9 +88,11 @@ func (e *exporter) serve(listener net.Listener) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          log.New(io.Discard, "", 0), // a client's mistakes are not the service's log
 		ConnState:         e.conns.track,
-		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+
+		DisableGeneralOptionsHandler: true, // it would answer OPTIONS * with 200
+		ConnContext:                  func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
-	return server.Serve(listener)
+	return server.Serve(lastingListener{listener})
 }
 
 // ServeHTTP answers the four paths.
@@ -88,7 +107,7 @@ func (e *exporter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	page, ok := pages[r.URL.Path]
 	status, contentType, body := http.StatusNotFound, "text/plain; charset=utf-8", []byte("not found; there are /, /metrics, /health and /healthz\n")
 	switch {
-	case ok && r.Method != http.MethodGet && r.Method != http.MethodHead:
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
 		status, body = http.StatusMethodNotAllowed, []byte("only GET and HEAD are allowed\n")
 	case ok:
@@ -126,21 +145,22 @@ func (e *exporter) verdict(states []probe.State) probe.Status {
 }
 
 // health is /health, in the guide's form: a service for each check, and for each dependency that a check reports. A dependency of
-// the same name as another entry goes by CHECK/DEPENDENCY.
+// the same name as another entry goes by CHECK/DEPENDENCY, and the worse counts where that is another's, too.
 func (e *exporter) health(*scrape, *http.Request) (int, string, []byte) {
 	states := e.monitor.States(nil)
 	verdict := e.verdict(states)
 	b := []byte(`{"status":"` + string(verdict) + `","version":`)
 	b = probe.AppendJSON(b, e.version)
 	b = append(b, `,"services":{`...)
-	seen := map[string]bool{}
+	var names []string
+	services := map[string]probe.Status{}
 	entry := func(name string, status probe.Status) {
-		if len(seen) > 0 {
-			b = append(b, ',')
+		if known, ok := services[name]; ok {
+			status = probe.Worse(status, known)
+		} else {
+			names = append(names, name)
 		}
-		seen[name] = true
-		b = probe.AppendJSON(b, name)
-		b = probe.AppendJSON(append(b, ':'), string(status))
+		services[name] = status
 	}
 	for _, s := range states {
 		status := probe.Failed
@@ -152,13 +172,18 @@ func (e *exporter) health(*scrape, *http.Request) (int, string, []byte) {
 	for _, s := range states {
 		for _, d := range s.Last.Dependencies {
 			name := d.Name
-			if seen[name] {
+			if _, ok := services[name]; ok {
 				name = s.Check.Name + "/" + name
 			}
-			if !seen[name] {
-				entry(name, d.Status)
-			}
+			entry(name, d.Status)
 		}
+	}
+	for i, name := range names {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = probe.AppendJSON(b, name)
+		b = probe.AppendJSON(append(b, ':'), string(services[name]))
 	}
 	b = append(b, "}}\n"...)
 	if verdict == probe.Failed {
@@ -446,8 +471,18 @@ type connKey struct{}
 // connections bounds how many clients are connected at once. One too many costs the one that has been silent longest
 // its connection, so that those that hold on to theirs do not keep a scraper out.
 type connections struct {
+	most int
 	mu   sync.Mutex // guards list
 	list []*connection
+}
+
+// mostConnections is how many clients may be connected at once.
+func mostConnections() int {
+	var files syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) != nil {
+		return maxConnections
+	}
+	return int(max(1, min(maxConnections, files.Cur/2)))
 }
 
 type connection struct {
@@ -463,7 +498,7 @@ func (c *connections) track(conn net.Conn, state http.ConnState) {
 	switch {
 	case state == http.StateNew:
 		c.list = append(c.list, &connection{Conn: conn})
-		if len(c.list) > maxConnections {
+		if len(c.list) > c.most {
 			c.closeOldest()
 		}
 	case i >= 0 && (state == http.StateClosed || state == http.StateHijacked):

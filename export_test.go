@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,12 +19,17 @@ import (
 
 // A pipeListener accepts the far ends of pipes: with them a server runs on synctest's clock.
 type pipeListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once // closes closed
+	failures int // to begin with
+	conns    chan net.Conn
+	closed   chan struct{}
+	once     sync.Once // closes closed
 }
 
 func (l *pipeListener) Accept() (net.Conn, error) {
+	if l.failures > 0 {
+		l.failures--
+		return nil, &net.OpError{Op: "accept", Err: syscall.ENOMEM}
+	}
 	select {
 	case c := <-l.conns:
 		return c, nil
@@ -38,7 +45,7 @@ func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 func onClock(t *testing.T, f func(t *testing.T, client net.Conn)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		l := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+		l := &pipeListener{failures: 3, conns: make(chan net.Conn), closed: make(chan struct{})}
 		ended := make(chan error)
 		e := newExporter(probe.NewMonitor(nil, time.Hour, nil), nil, Version)
 		go func() { ended <- e.serve(l) }()
@@ -156,9 +163,41 @@ func TestLongHeaders(t *testing.T) {
 	})
 }
 
+// TestOptions: OPTIONS of the server as a whole is no exception.
+func TestOptions(t *testing.T) {
+	onClock(t, func(t *testing.T, conn net.Conn) {
+		go io.WriteString(conn, "OPTIONS * HTTP/1.0\r\n\r\n")
+		if got, _ := io.ReadAll(conn); !strings.HasPrefix(string(got), "HTTP/1.0 405 Method Not Allowed\r\n") {
+			t.Errorf("OPTIONS *: %q, want 405", got)
+		}
+	})
+}
+
+// TestHealthSameName: two checks' dependencies that come to one name in /health count as the worse.
+func TestHealthSameName(t *testing.T) {
+	server := func(body string) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, body) }))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	checks, err := probe.Parse([]probe.Spec{
+		{Type: "http", Value: "first=" + server(`{"services":{"db":"ok","second/db":"ok"}}`)},
+		{Type: "http", Value: "second=" + server(`{"services":{"db":"error"}}`)},
+	}, probe.Options{Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newExporter(probe.NewMonitor(checks, time.Hour, nil), nil, "1")
+	e.monitor.Wait(t.Context(), time.Minute, func(r probe.Result) { t.Error(r.Seen()) })
+	const want = `{"status":"ok","version":"1","services":{"first":"ok","second":"ok","db":"ok","second/db":"error"}}` + "\n"
+	if _, _, got := e.health(nil, nil); string(got) != want {
+		t.Errorf("/health %s, want %s", got, want)
+	}
+}
+
 // TestConnectionsBound: one too many costs the client that has been silent longest its connection, never one that is being answered.
 func TestConnectionsBound(t *testing.T) {
-	var c connections
+	c := connections{most: maxConnections}
 	add := func() *closeCounter {
 		conn := &closeCounter{}
 		c.track(conn, http.StateNew)

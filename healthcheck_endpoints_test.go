@@ -56,7 +56,7 @@ func TestEndpoints(t *testing.T) {
 			{"GET", "/healthz/../metrics", 404, plain, missing},
 			{"GET", "/favicon.ico", 404, plain, missing},
 			{"GET", "/debug/pprof/", 404, plain, missing},
-			{"POST", "/none", 404, plain, missing},
+			{"POST", "/none", 405, plain, refused},
 			{"POST", "/metrics", 405, plain, refused},
 			{"PUT", "/health", 405, plain, refused},
 			{"DELETE", "/healthz", 405, plain, refused},
@@ -98,6 +98,8 @@ func TestHealth(t *testing.T) {
 			`{"status":"ok","version":"0.4.0","services":{"api":"ok","database":"ok","cache":"degraded","mail":"error"}}`, "1"},
 		{"a dependency of the same name", `{"status":"ok","services":{"db":"error","api":"ok","api/db":"ok"}}`, "--tcp db=" + open, 200,
 			`{"status":"ok","version":"0.4.0","services":{"db":"ok","api":"ok","api/db":"error","api/api":"ok","api/api/db":"ok"}}`, "1"},
+		{"the same name twice", `{"status":"ok","services":{"cache":"error","cache":"ok"}}`, "", 200,
+			`{"status":"ok","version":"0.4.0","services":{"api":"ok","cache":"error"}}`, "1"},
 		{"hostile names", `{"status":"ok","services":{"\"</script>\\\n\u0000\ud800":"ok"}}`, "", 200, "", "1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

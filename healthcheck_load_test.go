@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -155,6 +156,28 @@ func TestConnections(t *testing.T) { // not beside others: it wants the processo
 		t.Errorf("it has %d descriptors with %d clients, want at most %d connections", n, held, most)
 	}
 	s.wantSmall(t)
+}
+
+// TestFewDescriptors: idle clients leave the checks their file descriptors.
+func TestFewDescriptors(t *testing.T) { // not beside others: it wants the processors for itself
+	const files = 64
+	cmd := exec.Command("/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, files), built,
+		"--export-prom", "127.0.0.1:0", "--interval", "20ms", "--tcp", accept(t), "--", "sleep", "600")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	s := launch(t, cmd)
+	addr := s.addr(t)
+	for range 2 * files {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+	const success, failure = `healthcheck_check_runs_total{check="tcp",result="success",type="tcp"}`, `healthcheck_check_runs_total{check="tcp",result="failure",type="tcp"}`
+	s.until(t, success, func(v float64) bool { return v > 10 })
+	if _, _, body := s.get(t, "/metrics"); value(body, failure) != 0 {
+		t.Errorf("checks failed for want of descriptors:\n%s", s.output(t, "stderr"))
+	}
 }
 
 // TestGreedyClients: what one client sends without end is not kept.

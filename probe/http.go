@@ -29,7 +29,7 @@ const (
 	maxRedirects = 10
 	// minToken is the least length of a word that may be a token, in bytes: a mask over "a" or "verbose" would spoil every text.
 	minToken = 8
-	// maxDependencies is how many entries of a health document are reported.
+	// maxDependencies is how many entries of a health document are reported; those that are not ok go before.
 	maxDependencies = 64
 )
 
@@ -268,7 +268,7 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 		switch {
 		case d.Name == "":
 		case same >= 0:
-			r.Dependencies[same] = d
+			r.Dependencies[same].Status = Worse(d.Status, r.Dependencies[same].Status)
 		default:
 			r.Dependencies = append(r.Dependencies, d)
 		}
@@ -513,10 +513,28 @@ func (h *health) readDependencies(j *jsonReader) {
 		} else if !ok {
 			j.skip()
 		}
-		if status != "" && len(h.dependencies) < maxDependencies {
-			h.dependencies = append(h.dependencies, Dependency{Name: name, Status: statusOf(status)})
+		if status != "" {
+			h.add(Dependency{Name: name, Status: statusOf(status)})
 		}
 	})
+}
+
+// add keeps a dependency if there is room for it, or can be made.
+func (h *health) add(d Dependency) {
+	if len(h.dependencies) == maxDependencies {
+		if d.Status == OK {
+			return
+		}
+		for i, o := range slices.Backward(h.dependencies) {
+			if o.Status == OK {
+				h.dependencies = slices.Delete(h.dependencies, i, i+1)
+				break
+			}
+		}
+	}
+	if len(h.dependencies) < maxDependencies {
+		h.dependencies = append(h.dependencies, d)
+	}
 }
 
 // statusOf reads the word of a health document. What is not known to be bad is good.

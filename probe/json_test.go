@@ -3,6 +3,7 @@ package probe
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -113,8 +114,8 @@ func readReference(in []byte) (h health) {
 						status = text(value)
 					}
 				})
-				if status != "" && len(h.dependencies) < maxDependencies {
-					h.dependencies = append(h.dependencies, Dependency{name, statusOf(status)})
+				if status != "" {
+					h.add(Dependency{name, statusOf(status)})
 				}
 			})
 		}
@@ -142,6 +143,23 @@ func members(in []byte, f func(key string, value json.RawMessage)) {
 func text(value []byte) (s string) {
 	json.Unmarshal(value, &s)
 	return s
+}
+
+// Of too many dependencies those are kept that are not ok.
+func TestTooManyDependencies(t *testing.T) {
+	var b strings.Builder
+	for i := range 3 * maxDependencies {
+		fmt.Fprintf(&b, `,"d%d":"%s"`, i, []string{"ok", "ok", "down"}[i%3])
+	}
+	h, _ := readHealth([]byte(`{"services":{` + b.String()[1:] + `}}`))
+	for i, d := range h.dependencies {
+		if want := fmt.Sprintf("d%d", 3*i+2); d.Name != want || d.Status != Failed {
+			t.Fatalf("dependency %d is %v, want %s that is down", i, d, want)
+		}
+	}
+	if n := len(h.dependencies); n != maxDependencies {
+		t.Errorf("%d dependencies, want %d", n, maxDependencies)
+	}
 }
 
 // In valid JSON it finds what encoding/json does; in anything else it ends, without panic.

@@ -255,11 +255,19 @@ func RunAll(ctx context.Context, checks []*Check) []Result {
 func Verdict(results []Result) Status {
 	verdict := OK
 	for _, r := range results {
-		if r.Status == Failed || r.Status == Degraded && verdict == OK {
-			verdict = r.Status
-		}
+		verdict = Worse(verdict, r.Status)
 	}
 	return verdict
+}
+
+// Worse is the worse of two statuses.
+func Worse(a, b Status) Status {
+	for _, s := range []Status{Failed, Degraded} {
+		if a == s || b == s {
+			return s
+		}
+	}
+	return OK
 }
 
 // Seen is what was seen, its phase and message as the lines of the command print them.
