@@ -375,11 +375,11 @@ func open(ctx context.Context, r *run, env *environment, u *url.URL, socket stri
 
 // exchange sends a request on conn and reads the answer, whose body owns conn.
 func exchange(conn net.Conn, req *http.Request) (*http.Response, error) {
-	werr := req.Write(conn) // a server that refuses early has said why
+	werr := req.Write(conn) // a server that refuses early has said why, in an answer or an alert
 	resp, err := readResponse(conn, req)
 	if err != nil {
 		conn.Close()
-		if _, clear := err.(cleanError); werr != nil && !clear {
+		if werr != nil && (err == io.EOF || err == io.ErrUnexpectedEOF) {
 			err = werr
 		}
 		return nil, err

@@ -435,9 +435,8 @@ func (p *PG) lastWords(err error) error {
 	if !p.greeted {
 		want = []byte{'R'} // so that a peer of another kind is named
 	}
-	var said *PGError
-	var foreign *ForeignError
-	if _, _, rerr := p.receive(want...); errors.As(rerr, &said) || errors.As(rerr, &foreign) {
+	var broken *ProtocolError
+	if _, _, rerr := p.receive(want...); !endOnly(rerr) && !errors.As(rerr, &broken) {
 		return rerr
 	}
 	return err

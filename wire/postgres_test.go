@@ -411,6 +411,10 @@ func TestPGWriteFails(t *testing.T) {
 			t.Errorf("Login with a failing Write after %q, %q = %v, want %v", tt.first, tt.then, err, tt.err)
 		}
 	}
+	refused := &peer{writeErr: syscall.ECONNRESET, end: errAlert}
+	if _, err := NewPG(refused, refused).Login(t.Context(), app()); err != errAlert {
+		t.Errorf("Login with a failing Write and a refusal to read = %v, want %v", err, errAlert)
+	}
 	p := &peer{unread: welcome + msg('E', startingUp)}
 	c := NewPG(p, p)
 	if _, err := c.Login(t.Context(), app()); err != nil {

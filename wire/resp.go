@@ -51,8 +51,8 @@ func (c *Redis) Do(args ...string) (string, error) {
 	// are still there to read.
 	line, err := c.readLine()
 	if err != nil {
-		var foreign *ForeignError
-		if werr != nil && !errors.As(err, &foreign) {
+		var broken *ProtocolError
+		if werr != nil && (endOnly(err) || errors.As(err, &broken)) {
 			return "", werr
 		}
 		return "", err

@@ -211,7 +211,13 @@ func TestRedisWriteFails(t *testing.T) {
 			t.Errorf("Do with a failing Write after %q = %v, want %v", tt.in, err, tt.err)
 		}
 	}
+	if _, err := NewRedis(&peer{writeErr: syscall.EPIPE, end: errAlert}).Do("PING"); err != errAlert {
+		t.Errorf("Do with a failing Write and a refusal to read = %v, want %v", err, errAlert)
+	}
 }
+
+// errAlert stands for crypto/tls's word that the peer has refused the client.
+var errAlert = errors.New("remote error: tls: unknown certificate authority")
 
 // At the deadline, what came until then still tells who is there.
 func TestRedisDeadline(t *testing.T) {

@@ -51,6 +51,12 @@ func closed(err error) error {
 	return err
 }
 
+// endOnly reports whether a read that failed tells no more than that the connection has ended. Behind a Write that failed, any
+// other error says why: with TLS 1.3 the alert to a client that is refused comes as late as that.
+func endOnly(err error) bool {
+	return err == nil || errors.Is(err, ErrClosed) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
 // greetings are the first bytes by which a server of another kind gives itself away.
 var greetings = []struct{ prefix, protocol string }{
 	{"HTTP/", "HTTP"},
