@@ -250,7 +250,7 @@ func boolean(field func(*config) *bool) func(*config, string) error {
 	return func(c *config, value string) error {
 		b, err := strconv.ParseBool(value)
 		if err != nil {
-			return usageError("leave the value out", "it is true or false")
+			return usageError("write true or false, or leave it out", "it is true or false")
 		}
 		*field(c) = b
 		return nil

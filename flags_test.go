@@ -75,7 +75,7 @@ func TestParseArgs(t *testing.T) {
 		{"-MARK", nil, "a word that begins with - and is no option\n"},
 		{"---tcp a:1", nil, "a word that begins with - and is no option\n"},
 		{"-h", nil, "unknown option -h\nhealthcheck --help lists every option"},
-		{"--json=MARK", nil, "--json: it is true or false\nleave the value out"},
+		{"--json=MARK", nil, "--json: it is true or false\nwrite true or false, or leave it out"},
 		{"--timeout 5", nil, "--timeout: a duration has a unit\nwrite 5s for seconds"},
 		{"--timeout MARK", nil, "--timeout: not a duration\nwrite 5s, 500ms or 1m30s"},
 		{"--timeout 0s", nil, "--timeout: a duration of at least 1ms is wanted\nwrite 5s, 500ms or 1m30s"},
@@ -87,7 +87,7 @@ func TestParseArgs(t *testing.T) {
 		{"--tcp a:1 --kill-after 1s", nil, "--kill-after goes with a command behind --\n"},
 		{"--json -- x", nil, "--json goes with a probe, not with a command or --export-prom\n"},
 		{"--tcp a:1", map[string]string{"HEALTHCHECK_TIMEOUT": "MARK"}, "HEALTHCHECK_TIMEOUT: not a duration\nwrite 5s, 500ms or 1m30s"},
-		{"--tcp a:1", map[string]string{"HEALTHCHECK_JSON": "MARK"}, "HEALTHCHECK_JSON: it is true or false\nleave the value out"},
+		{"--tcp a:1", map[string]string{"HEALTHCHECK_JSON": "MARK"}, "HEALTHCHECK_JSON: it is true or false\nwrite true or false, or leave it out"},
 	} {
 		c, err := parseArgs(strings.Fields(test.args), func(name string) (string, bool) { v, ok := test.env[name]; return v, ok })
 		got := ""
