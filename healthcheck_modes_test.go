@@ -106,7 +106,7 @@ func TestExportAddress(t *testing.T) {
 		t.Run(tt.args+" "+tt.env+" "+tt.local, func(t *testing.T) {
 			t.Parallel()
 			if tt.six && !testbed.HasIPv6() {
-				t.Skip("no IPv6 here")
+				testbed.Missing(t, "ipv6", "no IPv6 here")
 			}
 			s := serve(t, []string{tt.env}, append(words(tt.args), "--", "sleep", "60")...)
 			_, port, err := net.SplitHostPort(s.addr(t))

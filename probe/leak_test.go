@@ -117,7 +117,7 @@ func resources(t *testing.T) (goroutines, files int) {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		t.Skip("no /proc/self/fd")
+		testbed.Missing(t, "proc", "no /proc/self/fd")
 	}
 	return runtime.NumGoroutine(), len(entries)
 }

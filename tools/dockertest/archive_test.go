@@ -98,7 +98,7 @@ func TestSkopeo(t *testing.T) {
 func TestPodman(t *testing.T) {
 	testbed.Need(t, "podman")
 	if os.Getuid() != 0 {
-		t.Skip("podman without root needs a set-up of its own")
+		testbed.Missing(t, "root", "podman without root needs a set-up of its own")
 	}
 	name := archiveFile(t)
 	for _, load := range [][]string{
@@ -135,7 +135,7 @@ func TestContainerd(t *testing.T) {
 	containerd, ctr := testbed.Need(t, "containerd"), testbed.Need(t, "ctr")
 	testbed.Need(t, "runc")
 	if os.Getuid() != 0 {
-		t.Skip("containerd needs root")
+		testbed.Missing(t, "root", "containerd needs root")
 	}
 	dir, err := os.MkdirTemp("", "dockertest") // a short name: sockets are in it
 	if err != nil {

@@ -166,7 +166,7 @@ func TestArchiveSame(t *testing.T) {
 	want := archive(t, runtime.GOARCH)
 	setpriv := testbed.Need(t, "setpriv")
 	if os.Getuid() != 0 {
-		t.Skip("only root can write it as another user")
+		testbed.Missing(t, "root", "only root can write it as another user")
 	}
 	dir, err := os.MkdirTemp("", "dockertest with a space ")
 	if err != nil {

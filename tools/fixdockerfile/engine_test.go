@@ -36,7 +36,7 @@ var engineAsked bool
 func TestEngine(t *testing.T) {
 	testbed.NeedEngine(t)
 	if engineAsked {
-		t.Skip("the engine was asked in the first run")
+		return
 	}
 	engineAsked = true
 	builders := map[string]string{"legacy": "0"}
