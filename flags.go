@@ -124,8 +124,16 @@ func parseArgs(args []string, lookupEnv func(string) (string, bool)) (*config, e
 	case c.help || c.version:
 		return c, nil
 	case fs.NArg() > 0: // not shown: it may be half of a secret that was not quoted
-		return nil, usageError("quote a value that has spaces, and put a command behind --, as in: healthcheck --export-prom :9091 -- CMD",
-			"unexpected positional argument, word %d of the command line", len(args)-fs.NArg()+1)
+		hint := "quote a value that has spaces, and put a command behind --, as in: healthcheck --export-prom :9091 -- CMD"
+		switch word := fs.Arg(0); {
+		case strings.Contains(word, "://"):
+			hint = "name the kind of check, as in: healthcheck --http http://localhost:8080/health"
+		case word == "serve":
+			hint = "there is no serve any more: healthcheck --export-prom :9091 -- CMD"
+		case word == "help" || word == "version":
+			hint = "it is an option: healthcheck --" + word
+		}
+		return nil, usageError(hint, "unexpected positional argument, word %d of the command line", len(args)-fs.NArg()+1)
 	}
 	return c, c.fillIn(given, lookupEnv)
 }
@@ -184,7 +192,7 @@ func plainOption(name string) bool {
 // flagError puts an error of package flag into our words. Its own hold values.
 func flagError(err error) error {
 	if errors.Is(err, flag.ErrHelp) { // -h, which package flag takes for -help
-		return usageError("healthcheck --help lists every option", "unknown option -h")
+		return usageError("did you mean --help?", "unknown option -h")
 	}
 	problem, name, _ := strings.Cut(err.Error(), ": ")
 	if !plainOption(name) {
@@ -193,10 +201,10 @@ func flagError(err error) error {
 	if problem == "flag needs an argument" {
 		return usageError("", "-%s: its value is missing", name)
 	}
-	hint := ""
+	hint, least := "", 3 // edits; a word farther away is another
 	for _, o := range options {
-		if distance(o.name, name[1:]) <= 2 {
-			hint = "did you mean --" + o.name + "? healthcheck --help lists every option"
+		if d := distance(o.name, name[1:]); d < least {
+			hint, least = "did you mean --"+o.name+"? healthcheck --help lists every option", d
 		}
 	}
 	return usageError(hint, "unknown option -%s", name)

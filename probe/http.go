@@ -186,7 +186,7 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 	}
 	u, err := url.Parse(strings.TrimSuffix(scheme, "+unix") + "://" + rest)
 	if err != nil { // never shown: it holds the URL
-		return usage("percent-encode what is special in user name and password, or insert them with ${VAR}", "the URL is not valid")
+		return usage(badURL, "the URL is not valid")
 	}
 	if u.Hostname() == "" {
 		return usage("as in http://localhost:8080/health", "the URL has no host")

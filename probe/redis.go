@@ -40,7 +40,7 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 		if authority, _, _ := strings.Cut(x.text[len(scheme)+len("://"):], "/"); strings.Contains(authority[strings.LastIndexByte(authority, '@')+1:], ",") {
 			return errSeveralHosts
 		}
-		return usage("a port is a number; percent-encode what is special in user name and password, or insert them with ${VAR}", "the URL is not valid")
+		return usage(badURL, "the URL is not valid")
 	}
 	if strings.Contains(u.Host, ",") {
 		return errSeveralHosts

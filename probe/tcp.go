@@ -32,6 +32,9 @@ func parseTCP(env *environment, c *Check, x expanded) error {
 	return nil
 }
 
+// badURL is the hint for what net/url does not take. Its own words hold the URL.
+const badURL = "a port is a number; percent-encode what is special in user name and password, or insert them with ${VAR}"
+
 // checkPort checks a port in decimal; whether it may be missing is given's.
 func checkPort(port string, given bool) error {
 	if port == "" && !given {

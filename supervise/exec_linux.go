@@ -69,6 +69,11 @@ func (c *Command) exec() (pid int, err error) {
 		e.Status, e.Reason = 127, "not found"
 	case failed == "":
 		e.Status, e.Reason = 127, "not found in PATH ("+path+")"
+		if strings.Contains(name, " ") {
+			e.Reason += "; program and arguments are words of their own, each in its quotes"
+		} else if strings.Contains(name, "=") {
+			e.Reason += "; a variable goes behind env, as in: env A=b PROGRAM"
+		}
 	default:
 		if failed != name {
 			e.Command = name + " (" + failed + ")"

@@ -371,6 +371,8 @@ func TestStartErrors(t *testing.T) {
 		{"", 127, "empty"},
 		{missing, 127, "missing: not found"},
 		{"no-such-command", 127, "not found in PATH (" + os.Getenv("PATH") + ")"},
+		{"no such command", 127, "; program and arguments are words of their own, each in its quotes"},
+		{"A=b", 127, "; a variable goes behind env, as in: env A=b PROGRAM"},
 		{write("plain", "#!/bin/sh\n", 0o644), 126, "not executable (mode 0644)"},
 		{dir, 126, "is a directory"},
 		{dir + "/plain/below", 127, "not found"},
