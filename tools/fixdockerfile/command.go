@@ -83,6 +83,7 @@ func (f *fixer) command() (err error) {
 		if rest, err = f.plainCommand(rest); err != nil {
 			return err
 		}
+		rest = withExec(rest)
 	}
 	if len(rest) == 0 && !w.checks() {
 		if rest, err = f.givenCommand("healthcheck is given no command to run"); err != nil {

@@ -25,7 +25,7 @@ func TestFixBytes(t *testing.T) {
 		{bom + "FROM a\nCMD [\"app\"]\n", bom + from + "\nFROM a\n" + copied + "\nEXPOSE 9091\n" + wrapped + "\n"},
 		{bom + "# escape=`\r\nFROM a\r\nCMD [\"app\"]\r\n", bom + "# escape=`\r\n" + from + "\r\nFROM a\r\n" + copied + "\r\nEXPOSE 9091\r\n" + wrapped + "\r\n"},
 		{"FROM a AS b\nCMD [\"app\"]\nFROM b", from + "\nFROM a AS b\nCMD [\"app\"]\nFROM b\n" + copied + "\nEXPOSE 9091\n" + wrapped},
-		{"\n\n  FROM a \t\n\tCMD app  \n\n# end", "\n\n" + from + "\n  FROM a \t\n" + copied + "\nEXPOSE 9091\n\tCMD [\"healthcheck\", \"--export-prom\", \":9091\", \"--\", \"/bin/sh\", \"-c\", \"app\"]  \n\n# end"},
+		{"\n\n  FROM a \t\n\tCMD app  \n\n# end", "\n\n" + from + "\n  FROM a \t\n" + copied + "\nEXPOSE 9091\n\tCMD [\"healthcheck\", \"--export-prom\", \":9091\", \"--\", \"/bin/sh\", \"-c\", \"exec app\"]  \n\n# end"},
 		{"FROM a\nRUN echo \xff\nCMD [\"app\"]\n", from + "\nFROM a\n" + copied + "\nRUN echo \xff\nEXPOSE 9091\n" + wrapped + "\n"},
 		{"FROM a\nCMD [\"app\"] \\", from + "\nFROM a\n" + copied + "\nEXPOSE 9091\n" + wrapped + " \\"},
 	}

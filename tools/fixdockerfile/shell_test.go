@@ -12,6 +12,47 @@ import (
 	"alfred/healthcheck/tools/testbed"
 )
 
+// exec comes before what a shell would only wait for, and nowhere where it would cut a script off or mean nothing.
+func TestWithExec(t *testing.T) {
+	for script, want := range map[string]string{
+		`uvicorn app:app --port ${PORT:-8080}`: `exec uvicorn app:app --port ${PORT:-8080}`,
+		`uvicorn app:app # why`:                `exec uvicorn app:app # why`,
+		`a && b;`:                              `a && exec b;`,
+		"set -e\na\nb\n":                       "set -e\na\nexec b\n",
+		`worker & web`:                         `worker & exec web`,
+		`if a; then b; fi; c`:                  `if a; then b; fi; exec c`,
+		`exec a`:                               `exec a`,
+		`a; exec b`:                            `a; exec b`,
+		`a | b`:                                `a | b`,
+		`a &`:                                  `a &`,
+		`(a; b)`:                               `(a; b)`,
+		`if a; then b; fi`:                     `if a; then b; fi`,
+		`while a; do b; done`:                  `while a; do b; done`,
+		`trap x EXIT; a`:                       `trap x EXIT; a`,
+		`a & wait`:                             `a & wait`,
+		`$COMMAND`:                             `$COMMAND`,
+		`A=b c`:                                `A=b c`,
+		`cd x`:                                 `cd x`,
+		"cat <<E\na\nE\n":                      "cat <<E\na\nE\n",
+		`a "`:                                  `a "`,
+		``:                                     ``,
+	} {
+		for _, shell := range [][]string{{"/bin/sh", "-c"}, {"/bin/bash", "-o", "pipefail", "-c"}, {"pwsh", "-Command"}} {
+			want := want
+			if shell[0] == "pwsh" {
+				want = script
+			}
+			var argv []arg
+			for _, word := range append(slices.Clone(shell), script) {
+				argv = append(argv, arg{word, true})
+			}
+			if got := texts(withExec(argv)); got[len(got)-1] != want {
+				t.Errorf("withExec(%q) = %q, want %q", texts(argv), got, want)
+			}
+		}
+	}
+}
+
 func TestSimpleCommand(t *testing.T) {
 	tests := []struct {
 		in   string

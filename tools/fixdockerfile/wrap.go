@@ -219,7 +219,6 @@ func (c *cut) of(script string) string { return script[:c.start] + c.put + scrip
 // starts. The outer shell stays there: what it expands, the inner one does not see.
 func cutScript(script string) (*cut, error) {
 	tokens, err := shellTokens(script)
-	isHeredoc := func(t shellToken) bool { return t.redirect && strings.HasSuffix(strings.TrimSuffix(t.text, "-"), "<<") }
 	if err == nil && !slices.ContainsFunc(tokens, isHeredoc) {
 		if c, err := cutWrapper(script, tokens); c != nil || err != nil {
 			return c, err
@@ -245,6 +244,40 @@ func cutScript(script string) (*cut, error) {
 		return nil, errCut
 	}
 	return nil, nil // what does not parse is the shell's to refuse
+}
+
+func isHeredoc(t shellToken) bool {
+	return t.redirect && strings.HasSuffix(strings.TrimSuffix(t.text, "-"), "<<")
+}
+
+// withExec returns a command line that starts with a shell with exec before the
+// last command of the shell's script, where nothing of the script comes after that.
+// Else a TERM passed on would end a shell like dash, and the service with it unasked.
+func withExec(argv []arg) []arg {
+	words := texts(argv)
+	if len(words) == 0 || !slices.Contains(shells, path.Base(words[0])) {
+		return argv
+	}
+	i, ok := scriptBehind(words[1:])
+	if !ok {
+		return argv
+	}
+	script := argv[i+1].text
+	tokens, err := shellTokens(script)
+	for len(tokens) > 0 && (tokens[len(tokens)-1].text == ";" || tokens[len(tokens)-1].text == "\n") {
+		tokens = tokens[:len(tokens)-1]
+	}
+	last := len(tokens)
+	for last > 0 && !tokens[last-1].operator {
+		last--
+	}
+	if err != nil || !oneCommand(tokens[last:]) || !tokens[last].plain || last > 0 && tokens[last-1].text == "|" ||
+		slices.ContainsFunc(tokens, func(t shellToken) bool { return isHeredoc(t) || t.text == "trap" }) {
+		return argv
+	}
+	argv = slices.Clone(argv)
+	argv[i+1].text = script[:tokens[last].start] + "exec " + script[tokens[last].start:]
+	return argv
 }
 
 // isScript reports whether the last token is the script of a shell.
