@@ -202,7 +202,7 @@ func TestGoldens(t *testing.T) {
 				t.Errorf("the wrapper exports %q", v)
 			}
 
-			// What was not wrapped before runs unchanged behind the wrapper.
+			// What was not wrapped before runs unchanged behind the wrapper, but for exec in a shell's script.
 			_, before, beforeArgs, err := parse(g.in)
 			if err != nil {
 				if g.name == "copy-before-from" {
@@ -215,7 +215,7 @@ func TestGoldens(t *testing.T) {
 			if strings.Contains(strings.Join(was, " "), "healthcheck") || strings.Contains(g.about, "-cmd") || strings.HasPrefix(g.name, "dispatch-") {
 				return
 			}
-			if want := append([]string{"healthcheck", "--export-prom", ":" + port, "--"}, was...); !slices.Equal(argv, want) {
+			if want := append([]string{"healthcheck", "--export-prom", ":" + port, "--"}, was...); !slices.EqualFunc(argv, want, unchanged) {
 				t.Errorf("the container runs %q, want %q", argv, want)
 			}
 			if (len(c.entrypoint) > 0) != (len(old.entrypoint) > 0) {
@@ -224,6 +224,9 @@ func TestGoldens(t *testing.T) {
 		})
 	}
 }
+
+// unchanged reports whether a word is what it was, with one exec in it at most.
+func unchanged(is, was string) bool { return is == was || strings.Replace(is, "exec ", "", 1) == was }
 
 // FuzzParse: our parser finds the instructions BuildKit finds, on the same
 // lines, with the same flags, arguments and here-documents; what BuildKit does not
