@@ -56,12 +56,13 @@ service_requests_total ${requests}
 
 const server = http.createServer(async (request, response) => {
   requests++;
-  const endpoint = endpoints[request.url];
+  const [path] = request.url.split('?');
+  const endpoint = Object.hasOwn(endpoints, path) ? endpoints[path] : undefined;
   let [status, body] = [404, { status: 'not found' }];
   try {
     if (endpoint) [status, body] = await endpoint();
   } catch (error) {
-    console.error(`${request.url}: ${error.message}`);
+    console.error(`${path}: ${error.message}`);
     [status, body] = [503, { status: 'error' }];
   }
   const text = typeof body === 'string';
