@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// process is the command once started. Start and Wait use it from one goroutine at a time; accounts has its own lock.
+// process is the command once started. Await, Start and Wait use it; accounts has its own lock.
 type process struct {
 	terminal terminal
 	deadline <-chan time.Time // nil until a signal asked the command to stop

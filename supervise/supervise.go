@@ -40,7 +40,7 @@ import (
 )
 
 // Command is the command to run and how to treat it. The exported fields are read by Start and Wait and must not change after Start.
-// Its methods other than Start and Wait may be called at any time from any goroutine.
+// Await, Start and Wait are called in this order from one goroutine; the other methods at any time from any.
 type Command struct {
 	Args    []string // the command and its arguments, as execvp takes them
 	Signals *Signals // where signals come from; what came before Start is passed on first
