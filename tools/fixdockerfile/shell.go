@@ -206,9 +206,10 @@ func shellExpansion(s string) (int, error) {
 var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*\+?=`)
 
 // shellOwn are the words that only a shell can run.
-var shellOwn = strings.Fields(`. : alias break builtin case cd command continue declare do done elif else eval exec
-	exit export fi for function getopts hash if in let local popd pushd read readonly return select set shift
-	shopt source then time times trap type typeset ulimit umask unalias unset until wait while`)
+var shellOwn = strings.Fields(`. : alias bg break builtin caller case cd chdir command compgen continue coproc declare dirs disown do
+	done elif else enable esac eval exec exit export fg fi for function getopts hash help history if in jobs let local mapfile popd
+	pushd read readarray readonly return select set shift shopt source suspend then time times trap type typeset ulimit umask
+	unalias unset until wait while`)
 
 // simpleCommand returns a script's words where they need no shell: `a 'b c'`
 // is [a, b c]; with a variable, a glob, an operator or a redirection it is not simple.

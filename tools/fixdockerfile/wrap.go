@@ -158,15 +158,12 @@ func unwrapScript(shell []arg, script arg, extra []arg) (w *wrapper, command []a
 	if err != nil || c == nil {
 		return nil, slices.Concat(shell, []arg{script}, extra), err
 	}
-	left := c.of(script.text)
+	left := execLast(c.of(script.text))
 	if words, ok := simpleCommand(strings.TrimPrefix(left, "exec ")); ok && alone {
 		for _, word := range words {
 			command = append(command, arg{word, script.cmd})
 		}
 		return c.wrapper, command, nil
-	}
-	if tokens, err := shellTokens(left); err == nil && oneCommand(tokens) {
-		left = "exec " + left
 	}
 	return c.wrapper, slices.Concat(shell, []arg{{left, script.cmd}}, extra), nil
 }
@@ -203,7 +200,7 @@ func plainShell(shell []string) bool {
 }
 
 // exporter finds what cutScript could not take out of a script.
-var exporter = regexp.MustCompile(`healthcheck[\s\\"',]+serve\b|healthcheck(?s:.*)[\s"']--?export-prom`)
+var exporter = regexp.MustCompile(`healthcheck(?s:.*)[\s"']--?export-prom`)
 
 // A cut takes the wrapper out of a script: put comes in the place of script[start:end].
 type cut struct {
@@ -231,9 +228,6 @@ func cutScript(script string) (*cut, error) {
 			c, err := cutScript(text)
 			if c != nil {
 				c.start, c.end = at[c.start], at[c.end]
-				if !t.plain && !c.execs {
-					c.put = strings.TrimSuffix(c.put, "exec ") // the outer shell may put in more than one command
-				}
 			}
 			if c != nil || err != nil {
 				return c, err
@@ -248,36 +242,6 @@ func cutScript(script string) (*cut, error) {
 
 func isHeredoc(t shellToken) bool {
 	return t.redirect && strings.HasSuffix(strings.TrimSuffix(t.text, "-"), "<<")
-}
-
-// withExec returns a command line that starts with a shell with exec before the
-// last command of the shell's script, where nothing of the script comes after that.
-// Else a TERM passed on would end a shell like dash, and the service with it unasked.
-func withExec(argv []arg) []arg {
-	words := texts(argv)
-	if len(words) == 0 || !slices.Contains(shells, path.Base(words[0])) {
-		return argv
-	}
-	i, ok := scriptBehind(words[1:])
-	if !ok {
-		return argv
-	}
-	script := argv[i+1].text
-	tokens, err := shellTokens(script)
-	for len(tokens) > 0 && (tokens[len(tokens)-1].text == ";" || tokens[len(tokens)-1].text == "\n") {
-		tokens = tokens[:len(tokens)-1]
-	}
-	last := len(tokens)
-	for last > 0 && !tokens[last-1].operator {
-		last--
-	}
-	if err != nil || !oneCommand(tokens[last:]) || !tokens[last].plain || last > 0 && tokens[last-1].text == "|" ||
-		slices.ContainsFunc(tokens, func(t shellToken) bool { return isHeredoc(t) || t.text == "trap" }) {
-		return argv
-	}
-	argv = slices.Clone(argv)
-	argv[i+1].text = script[:tokens[last].start] + "exec " + script[tokens[last].start:]
-	return argv
 }
 
 // isScript reports whether the last token is the script of a shell.
@@ -341,8 +305,7 @@ func cutWrapper(script string, tokens []shellToken) (*cut, error) {
 			start--
 		}
 		c.start = tokens[start].start
-		behind := start > 0 && (tokens[start-1].text == "!" || launcher(tokens[:start]) > 0)
-		if c.execs || oneCommand(tokens[next:]) && !behind {
+		if c.execs {
 			c.put = "exec "
 		}
 		if start > 0 && background {
