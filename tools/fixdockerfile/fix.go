@@ -89,7 +89,7 @@ func fixOnce(file *dockerfile.File, o options) ([]byte, []string, error) {
 		return nil, nil, &problem{1, "no FROM in the file", "a Dockerfile begins with FROM"}
 	}
 	f.final = f.stages[len(f.stages)-1]
-	for _, step := range []func() error{f.find, f.unwrap, f.stageFirst, f.references, f.copyInFinal, f.expose, f.command} {
+	for _, step := range []func() error{f.find, f.placeFree, f.unwrap, f.stageFirst, f.references, f.copyInFinal, f.expose, f.command} {
 		if err := step(); err != nil {
 			return nil, nil, err
 		}

@@ -59,6 +59,45 @@ func (f *fixer) binaryCopy(in *dockerfile.Instruction) (aCopy, bool) {
 	return c, ours && (base == binary || base == "*" || base == "bin")
 }
 
+// putsBinary finds commands that put something where the binary goes.
+var putsBinary = regexp.MustCompile(`(\b(cp|install|ln|mv)\b[^;&|\n]*\s|\s-\w*[oO]\s*|>\s*|\btee\s+)` + regexp.QuoteMeta(binaryPath) + `["']?\s*($|[;&|\n]|\shttp)`)
+
+// placeFree fails where the service has a program of its own in the binary's place:
+// one of the two would be gone, and whatever calls it would call the other.
+func (f *fixer) placeFree() error {
+	dir := "/"
+	for _, s := range f.final.chain() {
+		for _, in := range s.body {
+			words, isArray := in.Array()
+			if !isArray {
+				words = in.Words()
+			}
+			to, sources := dir, words
+			if n := len(words) - 1; n >= 0 {
+				to, sources = path.Clean(words[n].Text), words[:n]
+			}
+			if !path.IsAbs(to) {
+				to = path.Join(dir, to)
+			}
+			taken := false
+			switch in.Name {
+			case "WORKDIR":
+				dir = to
+			case "ADD", "COPY":
+				named := func(t dockerfile.Token) bool { return path.Base(t.Text) == binary }
+				taken = !f.isCopy(in) && (to == binaryPath || to == path.Dir(binaryPath) && slices.ContainsFunc(sources, named))
+			case "RUN":
+				taken = putsBinary.MatchString(in.Text + "\n" + in.Body)
+			}
+			if taken {
+				return &problem{in.Line, in.Name + " puts another program at " + binaryPath,
+					"take it out if it is an old healthcheck, else give it another name, here and where it is called"}
+			}
+		}
+	}
+	return nil
+}
+
 // called reports whether --from=name means the stage.
 func (s *stage) called(name string) bool {
 	n, err := strconv.Atoi(name)
