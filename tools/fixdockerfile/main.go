@@ -15,8 +15,8 @@
 //   - The last stage is the service. What it runs is found as Docker finds it, through
 //     the stages it is built on. ENTRYPOINT is wrapped where there is one, else CMD; a
 //     wrapper that stands in CMD behind an ENTRYPOINT moves to the front.
-//   - A shell form goes through its shell, with exec before its last command, so that signals
-//     reach the service.
+//   - A shell form goes through its shell, with exec before its last command where that is
+//     sure to change nothing but who gets the signals: see exec.go.
 //   - A wrapper in a script is cut out and the script stays, with its shells; where
 //     that may change what it does, or a script that is made elsewhere in the file has
 //     a wrapper, that is an error.
