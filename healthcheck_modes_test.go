@@ -299,6 +299,9 @@ func TestLogFull(t *testing.T) {
 	}{
 		{"--export-prom 127.0.0.1:0 -- false", 0, 1},
 		{"--wait 300ms --tcp " + dead(t), 0, 1},
+		{"--wait 300ms --tcp " + dead(t) + " -- true", 0, 1},
+		{"-- /none", 0, 127},
+		{"--none", 0, 125},
 		{"--export-prom " + addr + " --wait 10m --tcp " + dead(t) + " -- true", syscall.SIGTERM, 143},
 	} {
 		t.Run(tt.args, func(t *testing.T) {

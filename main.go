@@ -106,7 +106,7 @@ func complain(stderr io.Writer, err error) int {
 	if errors.As(err, &u) {
 		hint = cmp.Or(u.Hint, hint)
 	}
-	fmt.Fprintf(stderr, "healthcheck: %v\nhint: %s\n", err, hint)
+	say(stderr, fmt.Sprintf("healthcheck: %v\nhint: %s\n", err, hint))
 	return exitOwn
 }
 
@@ -166,14 +166,14 @@ func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, st
 			return 128 + int(came)
 		}
 		if probe.Verdict(results) == probe.Failed {
-			fmt.Fprintf(stderr, "healthcheck: gave up after %v, CMD is not started\n%s", c.wait, probe.Lines(results, false))
+			say(stderr, fmt.Sprintf("healthcheck: gave up after %v, CMD is not started\n%s", c.wait, probe.Lines(results, false)))
 			return exitFailed
 		}
 	}
 
 	// 3. Start CMD.
 	if err := command.Start(); err != nil {
-		fmt.Fprintf(stderr, "healthcheck: %v\n", err)
+		say(stderr, fmt.Sprintf("healthcheck: %v\n", err))
 		var failed *supervise.StartError
 		if errors.As(err, &failed) {
 			return failed.Status
@@ -224,11 +224,11 @@ func serve(c *config, monitor *probe.Monitor, command *supervise.Command, stderr
 	return nil
 }
 
-// say writes a line to a log that somebody should read. One that nobody reads holds up CMD's start by a second, and no more.
-func say(stderr io.Writer, line string) {
+// say writes to a log that somebody should read. One that nobody reads holds up CMD's start, or the end, by a second, and no more.
+func say(stderr io.Writer, text string) {
 	written := make(chan struct{})
 	go func() { // ends with the process at the latest
-		io.WriteString(stderr, line)
+		io.WriteString(stderr, text)
 		close(written)
 	}()
 	select {

@@ -80,7 +80,18 @@ func (c *Command) fork() error {
 			<-c.process.ended
 		}
 	}()
-	return <-result
+	stopped := false
+	for {
+		select {
+		case err := <-result:
+			if stopped && err == nil {
+				syscall.Kill(-c.id(), syscall.SIGTSTP)
+			}
+			return err
+		case <-c.Signals.chans[syscall.SIGCHLD]: // Wait looks for itself
+			stopped = c.process.terminal.goOn() || stopped
+		}
+	}
 }
 
 // Wait passes signals on and reaps until the command has ended, and returns the status to exit with.
@@ -216,6 +227,7 @@ func (c *Command) evict() {
 	if syscall.Kill(-1, syscall.SIGTERM) != nil { // ESRCH: nobody is left
 		return
 	}
+	syscall.Kill(-1, syscall.SIGCONT) // what is stopped would not notice
 	// CHLD tells of children alone, not of the end of what docker exec has started.
 	const look = 50 * time.Millisecond
 	for deadline := time.Now().Add(c.KillAfter); time.Until(deadline) > 0; {

@@ -117,14 +117,15 @@ func TestStubbornTree(t *testing.T) {
 func TestLeftOver(t *testing.T) {
 	// The command ends once its child has said it is there, through a file.
 	const script = `cd "$0"; rm -f there
-		/bin/sh -c 'trap "%s" TERM; : >there; while :; do sleep 0.01; done' &
+		/bin/sh -c 'trap "%s" TERM; : >there; %s; while :; do sleep 0.01; done' &
 		echo ready; until [ -e there ]; do sleep 0.01; done; exit 4`
-	for _, tt := range []struct{ settings, onTERM, want string }{
-		{"KILL_AFTER=1h", "echo bye; exit", "bye"},
-		{"KILL_AFTER=10ms", "", ""},
-		{"", "", ""},
+	for _, tt := range []struct{ settings, onTERM, first, want string }{
+		{"KILL_AFTER=1h", "echo bye; exit", ":", "bye"},
+		{"KILL_AFTER=1h", "echo bye; exit", "kill -STOP $$", "bye"}, // continued, to hear of it
+		{"KILL_AFTER=10ms", "", ":", ""},
+		{"", "", ":", ""},
 	} {
-		cmd := asPID1(t, initCommand(tt.settings, "/bin/sh", "-c", fmt.Sprintf(script, tt.onTERM), t.TempDir()))
+		cmd := asPID1(t, initCommand(tt.settings, "/bin/sh", "-c", fmt.Sprintf(script, tt.onTERM, tt.first), t.TempDir()))
 		next := lines(t, cmd)
 		if got := next(); got != tt.want {
 			t.Errorf("%s: the process left over says %q, want %q", tt.settings, got, tt.want)

@@ -19,7 +19,8 @@
 // 32 to 34, which belong to the C library, and PROF and URG, which Go's runtime keeps for itself.
 // With a controlling terminal TTIN and TTOU stay out too: there they are the terminal's word to healthcheck.
 // Several of one kind may arrive as one, real-time signals included; the last of a kind is never lost.
-// What comes before Start has registered it may be lost, in the first two milliseconds; none that comes later is.
+// What comes before Start has registered it, in the first milliseconds, may be lost, or end the program as Go's runtime has it,
+// with status 2. None that comes later is lost.
 //
 // A signal ignored when healthcheck starts stays ignored for the command, and is not passed on, if it is HUP or INT (nohup)
 // or one of TSTP, TTIN, TTOU and CONT. For any other Go's runtime has replaced the disposition before main runs,

@@ -22,12 +22,13 @@ const patience = time.Minute
 
 // roles are what the test binary is when its first argument names one. @init is healthcheck in small; the rest are commands for it.
 var roles = map[string]func(args []string){
-	"@init":    roleInit,
-	"@each":    roleEach,
-	"@early":   roleEarly,
-	"@orphans": roleOrphans,
-	"@signals": roleSignals,
-	"@usage":   roleUsage,
+	"@init":     roleInit,
+	"@each":     roleEach,
+	"@early":    roleEarly,
+	"@orphans":  roleOrphans,
+	"@signals":  roleSignals,
+	"@stopping": roleStopping,
+	"@usage":    roleUsage,
 }
 
 func TestMain(m *testing.M) {

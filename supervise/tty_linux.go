@@ -3,6 +3,7 @@ package supervise
 import (
 	"os"
 	"runtime"
+	"strconv"
 	"syscall"
 	"unsafe"
 )
@@ -34,6 +35,17 @@ func openTerminal() terminal {
 func (t terminal) handOver(pid int) bool {
 	group, err := foreground(t.fd)
 	return err == nil && group == syscall.Getpgrp() && setForeground(t.fd, pid) == nil
+}
+
+// goOn continues a command that Ctrl-Z has stopped between coming to the front and its first instruction, and reports
+// whether there was one. The fork would never return: the thread that forks waits for the exec.
+func (t terminal) goOn() bool {
+	group, err := foreground(t.fd)
+	if !t.front || err != nil || group == syscall.Getpgrp() {
+		return false
+	}
+	s, ok := parseStat(readFile("/proc/"+strconv.Itoa(group)+"/stat", make([]byte, 1024)))
+	return ok && s.state == 'T' && syscall.Kill(-group, syscall.SIGCONT) == nil
 }
 
 // takeBack makes healthcheck's group the foreground group again after the command's, or one that is empty.

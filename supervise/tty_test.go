@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"sync"
 	"syscall"
@@ -210,6 +211,48 @@ func TestJobControl(t *testing.T) {
 				t.Errorf("the shell's status is %d, want 5\n%s", status, p.shown())
 			}
 		})
+	}
+}
+
+// Ctrl-Z may come between the command's coming to the front and its first instruction: then, too, the job stops.
+func TestCtrlZAtOnce(t *testing.T) {
+	cmd := exec.Command(self(), "@stopping")
+	p := startTerminal(t, cmd)
+	if status := wait(t, cmd); status != 0 {
+		t.Errorf("status %d, want 0\n%s", status, p.shown())
+	}
+}
+
+// roleStopping is a shell, leader of its session, that starts jobs and stops each as soon as another group than the job's own is in front.
+func roleStopping([]string) {
+	const jobs = 200
+	signal.Ignore(syscall.SIGTTOU)
+	for range jobs {
+		cmd := exec.Command(self(), "@init", "sleep", "1000")
+		cmd.Stdin = os.Stdin
+		cmd.SysProcAttr = &syscall.SysProcAttr{Foreground: true, Ctty: 0}
+		if err := cmd.Start(); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		job := cmd.Process.Pid
+		for {
+			if group, err := foreground(0); err == nil && group != job && group != syscall.Getpgrp() {
+				syscall.Kill(-group, syscall.SIGTSTP)
+				break
+			}
+		}
+		var status syscall.WaitStatus
+		if _, err := syscall.Wait4(job, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+			fmt.Println("not stopped:", status, err)
+			os.Exit(1)
+		}
+		for _, child := range children(job) {
+			syscall.Kill(child, syscall.SIGKILL)
+		}
+		syscall.Kill(job, syscall.SIGKILL)
+		cmd.Wait()
+		setForeground(0, syscall.Getpgrp())
 	}
 }
 
