@@ -304,11 +304,15 @@ func wait(ctx context.Context, checks []*Check, limit time.Duration, report func
 		if errors.Is(ctx.Err(), context.Canceled) { // what failed now says nothing of the peers
 			return results
 		}
-		if last != nil && ctx.Err() != nil {
-			for i, r := range results { // cut short by the limit: the reason seen before says more
-				if r.TimedOut && last[i].Status == Failed {
-					results[i] = last[i]
+		if last != nil && ctx.Err() != nil { // cut short by the limit: what was seen before says more
+			merged := slices.Clone(results)
+			for i, r := range results {
+				if r.TimedOut {
+					merged[i] = last[i]
 				}
+			}
+			if Verdict(merged) == Failed { // else they have not all passed in one round
+				results = merged
 			}
 		}
 		seen(results)

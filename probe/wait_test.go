@@ -11,6 +11,26 @@ import (
 )
 
 // Tries are 100 ms apart, then twice as long each time, up to a second.
+// A check that passes, and is cut short in the last round by the limit, has not failed.
+func TestWaitCutShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up := fake("up", time.Minute, func(ctx context.Context, _ *run) error {
+			select {
+			case <-time.After(50 * time.Millisecond):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+		down := fake("down", time.Minute, func(context.Context, *run) error { return cleanError("broken") })
+		told := ""
+		results := Wait(t.Context(), []*Check{up, down}, 180*time.Millisecond, func(r Result) { told += r.Check.Name })
+		if results[0].Status != OK || results[1].Status != Failed || told != "down" {
+			t.Errorf("results %+v, told of %q", results, told)
+		}
+	})
+}
+
 func TestWaitBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
