@@ -166,11 +166,11 @@ func FuzzLookupPassword(f *testing.F) {
 		const mark = "hunter-2"
 		key := PassfileKey{Host: host, Database: database, User: user, SocketDir: testSocketDir}
 		if strings.ContainsAny(host+database+user, "\r\n") || strings.Contains(password, "\n") || strings.HasSuffix(password, "\r") {
-			t.Skip("no line holds that")
+			return // no line holds that
 		}
 		before = mark + strings.ReplaceAll(before, "\n", "\n"+mark) + "\n" // no host or comment begins with it, unless the fuzzer finds it
 		if strings.HasPrefix(host, mark) {
-			t.Skip("a line before may match")
+			return // a line before may match
 		}
 		if host == "" || host == testSocketDir {
 			host = "localhost"
