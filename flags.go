@@ -19,7 +19,7 @@ import (
 // A config is the command line, with the environment's defaults filled in.
 type config struct {
 	specs          []probe.Spec
-	options        probe.Options
+	probe          probe.Options
 	wait, interval time.Duration
 	json           bool
 	export         string // the address to listen on; "" without --export-prom
@@ -59,43 +59,44 @@ type option struct {
 	scope scope
 	multi bool // repeatable; the environment's value splits on newlines
 	flag  bool // takes no value
-	set   func(c *config, value string) error
+	set   func(value string) error
 }
 
-var options = []option{
-	{name: "http", scope: checkScope, multi: true, set: addCheck("http")},
-	{name: "tcp", scope: checkScope, multi: true, set: addCheck("tcp")},
-	{name: "redis", scope: checkScope, multi: true, set: addCheck("redis")},
-	{name: "postgres", scope: checkScope, multi: true, set: addCheck("postgres")},
-	{name: "export-prom", scope: exportScope, set: setExport},
-	{name: "timeout", set: duration(func(c *config) *time.Duration { return &c.options.Timeout }, time.Millisecond)},
-	{name: "wait", scope: waitScope, set: duration(func(c *config) *time.Duration { return &c.wait }, 0)},
-	{name: "interval", scope: serveScope, set: duration(func(c *config) *time.Duration { return &c.interval }, 10*time.Millisecond)},
-	{name: "json", scope: probeScope, flag: true, set: boolean(func(c *config) *bool { return &c.json })},
-	{name: "http-method", set: text(func(c *config) *string { return &c.options.HTTPMethod })},
-	{name: "http-header", multi: true, set: func(c *config, v string) error {
-		c.options.HTTPHeaders = append(c.options.HTTPHeaders, v)
-		return nil
-	}},
-	{name: "http-status", set: text(func(c *config) *string { return &c.options.HTTPStatus })},
-	{name: "http-body", set: text(func(c *config) *string { return &c.options.HTTPBody })},
-	{name: "tls-ca", set: text(func(c *config) *string { return &c.options.TLS.CA })},
-	{name: "tls-cert", set: text(func(c *config) *string { return &c.options.TLS.Cert })},
-	{name: "tls-key", set: text(func(c *config) *string { return &c.options.TLS.Key })},
-	{name: "tls-server-name", set: text(func(c *config) *string { return &c.options.TLS.ServerName })},
-	{name: "tls-insecure", flag: true, set: boolean(func(c *config) *bool { return &c.options.TLS.Insecure })},
-	{name: "stop-signal", scope: commandScope, multi: true, set: addStopSignal},
-	{name: "kill-after", scope: commandScope, set: duration(func(c *config) *time.Duration { return &c.killAfter }, 0)},
-	{name: "success-status", scope: commandScope, multi: true, set: addSuccessStatus},
-	{name: "signal-group", scope: commandScope, flag: true, set: boolean(func(c *config) *bool { return &c.signalGroup })},
-	{name: "version", flag: true, set: boolean(func(c *config) *bool { return &c.version })},
-	{name: "help", flag: true, set: boolean(func(c *config) *bool { return &c.help })},
+// options are the options that fill in c, in the order in which the environment is read.
+func (c *config) options() []option {
+	o := &c.probe
+	return []option{
+		{name: "http", scope: checkScope, multi: true, set: c.addCheck("http")},
+		{name: "tcp", scope: checkScope, multi: true, set: c.addCheck("tcp")},
+		{name: "redis", scope: checkScope, multi: true, set: c.addCheck("redis")},
+		{name: "postgres", scope: checkScope, multi: true, set: c.addCheck("postgres")},
+		{name: "export-prom", scope: exportScope, set: c.setExport},
+		{name: "timeout", set: duration(&o.Timeout, time.Millisecond)},
+		{name: "wait", scope: waitScope, set: duration(&c.wait, 0)},
+		{name: "interval", scope: serveScope, set: duration(&c.interval, 10*time.Millisecond)},
+		{name: "json", scope: probeScope, flag: true, set: boolean(&c.json)},
+		{name: "http-method", set: text(&o.HTTPMethod)},
+		{name: "http-header", multi: true, set: list(&o.HTTPHeaders)},
+		{name: "http-status", set: text(&o.HTTPStatus)},
+		{name: "http-body", set: text(&o.HTTPBody)},
+		{name: "tls-ca", set: text(&o.TLS.CA)},
+		{name: "tls-cert", set: text(&o.TLS.Cert)},
+		{name: "tls-key", set: text(&o.TLS.Key)},
+		{name: "tls-server-name", set: text(&o.TLS.ServerName)},
+		{name: "tls-insecure", flag: true, set: boolean(&o.TLS.Insecure)},
+		{name: "stop-signal", scope: commandScope, multi: true, set: c.addStopSignal},
+		{name: "kill-after", scope: commandScope, set: duration(&c.killAfter, 0)},
+		{name: "success-status", scope: commandScope, multi: true, set: c.addSuccessStatus},
+		{name: "signal-group", scope: commandScope, flag: true, set: boolean(&c.signalGroup)},
+		{name: "version", flag: true, set: boolean(&c.version)},
+		{name: "help", flag: true, set: boolean(&c.help)},
+	}
 }
 
 // parseArgs reads the command line and, for what it leaves out, the environment. Its errors are *probe.UsageError.
 func parseArgs(args []string, lookupEnv func(string) (string, bool)) (*config, error) {
 	c := &config{interval: 15 * time.Second, stopSignals: map[syscall.Signal]syscall.Signal{}}
-	c.options = probe.Options{Timeout: 5 * time.Second, UserAgent: "healthcheck/" + Version, LookupEnv: lookupEnv}
+	c.probe = probe.Options{Timeout: 5 * time.Second, UserAgent: "healthcheck/" + Version, LookupEnv: lookupEnv}
 	if i := slices.Index(args, "--"); i >= 0 {
 		args, c.command, c.hasCommand = args[:i], args[i+1:], true
 	}
@@ -103,10 +104,11 @@ func parseArgs(args []string, lookupEnv func(string) (string, bool)) (*config, e
 	var failed error
 	fs := flag.NewFlagSet("healthcheck", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // its messages repeat values, and values can be secrets
+	options := c.options()
 	for _, o := range options {
 		set := func(value string) error {
 			given[o.name] = true
-			failed = within("--"+o.name, o.set(c, value))
+			failed = within("--"+o.name, o.set(value))
 			return failed
 		}
 		if o.flag {
@@ -116,7 +118,7 @@ func parseArgs(args []string, lookupEnv func(string) (string, bool)) (*config, e
 		}
 	}
 	if err := fs.Parse(args); err != nil && failed == nil {
-		failed = flagError(err)
+		failed = flagError(err, options)
 	}
 	switch {
 	case failed != nil:
@@ -135,11 +137,11 @@ func parseArgs(args []string, lookupEnv func(string) (string, bool)) (*config, e
 		}
 		return nil, usageError(hint, "unexpected positional argument, word %d of the command line", len(args)-fs.NArg()+1)
 	}
-	return c, c.fillIn(given, lookupEnv)
+	return c, c.fillIn(options, given, lookupEnv)
 }
 
 // fillIn takes from the environment what the command line leaves out, and looks at the whole.
-func (c *config) fillIn(given map[string]bool, lookupEnv func(string) (string, bool)) error {
+func (c *config) fillIn(options []option, given map[string]bool, lookupEnv func(string) (string, bool)) error {
 	namesCheck := len(c.specs) > 0
 	serves := c.hasCommand || c.export != ""
 	fits := map[scope]bool{
@@ -161,7 +163,7 @@ func (c *config) fillIn(given map[string]bool, lookupEnv func(string) (string, b
 		}
 		before := len(c.specs)
 		for _, v := range values {
-			if err := within(variable, o.set(c, v)); err != nil {
+			if err := within(variable, o.set(v)); err != nil {
 				return err
 			}
 		}
@@ -190,7 +192,7 @@ func plainOption(name string) bool {
 }
 
 // flagError puts an error of package flag into our words. Its own hold values.
-func flagError(err error) error {
+func flagError(err error, options []option) error {
 	if errors.Is(err, flag.ErrHelp) { // -h, which package flag takes for -help
 		return usageError("did you mean --help?", "unknown option -h")
 	}
@@ -240,27 +242,34 @@ func within(where string, err error) error {
 	return err
 }
 
-func addCheck(kind string) func(*config, string) error {
-	return func(c *config, value string) error {
+func (c *config) addCheck(kind string) func(string) error {
+	return func(value string) error {
 		c.specs = append(c.specs, probe.Spec{Type: kind, Value: value, Source: "--" + kind})
 		return nil
 	}
 }
 
-func text(field func(*config) *string) func(*config, string) error {
-	return func(c *config, value string) error {
-		*field(c) = value
+func text(field *string) func(string) error {
+	return func(value string) error {
+		*field = value
 		return nil
 	}
 }
 
-func boolean(field func(*config) *bool) func(*config, string) error {
-	return func(c *config, value string) error {
+func list(field *[]string) func(string) error {
+	return func(value string) error {
+		*field = append(*field, value)
+		return nil
+	}
+}
+
+func boolean(field *bool) func(string) error {
+	return func(value string) error {
 		b, err := strconv.ParseBool(value)
 		if err != nil {
 			return usageError("write true or false, or leave it out", "it is true or false")
 		}
-		*field(c) = b
+		*field = b
 		return nil
 	}
 }
@@ -268,8 +277,8 @@ func boolean(field func(*config) *bool) func(*config, string) error {
 // isNumber reports whether s is a few digits: a port, or a duration whose unit was forgotten.
 func isNumber(s string) bool { return s != "" && len(s) <= 6 && strings.Trim(s, "0123456789") == "" }
 
-func duration(field func(*config) *time.Duration, least time.Duration) func(*config, string) error {
-	return func(c *config, value string) error {
+func duration(field *time.Duration, least time.Duration) func(string) error {
+	return func(value string) error {
 		d, err := time.ParseDuration(value)
 		switch {
 		case err != nil && isNumber(value):
@@ -279,13 +288,13 @@ func duration(field func(*config) *time.Duration, least time.Duration) func(*con
 		case d < least:
 			return usageError("write 5s, 500ms or 1m30s", "a duration of at least %v is wanted", least)
 		}
-		*field(c) = d
+		*field = d
 		return nil
 	}
 }
 
 // setExport reads an address to listen on: a port alone means all addresses of this machine.
-func setExport(c *config, value string) error {
+func (c *config) setExport(value string) error {
 	if isNumber(value) {
 		value = ":" + value
 	}
@@ -297,7 +306,7 @@ func setExport(c *config, value string) error {
 	return nil
 }
 
-func addStopSignal(c *config, value string) error {
+func (c *config) addStopSignal(value string) error {
 	came, sent, err := supervise.ParseStopSignal(value)
 	if err != nil {
 		return usageError("write TERM:INT, or TERM:0 to drop it", "%v", err)
@@ -306,7 +315,7 @@ func addStopSignal(c *config, value string) error {
 	return nil
 }
 
-func addSuccessStatus(c *config, value string) error {
+func (c *config) addSuccessStatus(value string) error {
 	n, err := strconv.ParseUint(value, 10, 8)
 	if err != nil {
 		return usageError("as in --success-status 143", "a status is a number from 0 to 255")

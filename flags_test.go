@@ -16,15 +16,15 @@ func summary(c *config) string {
 	for _, s := range c.specs {
 		fmt.Fprintf(&b, "%s:%s=%s ", s.Source, s.Type, s.Value)
 	}
-	fmt.Fprintf(&b, "timeout=%v", c.options.Timeout)
+	fmt.Fprintf(&b, "timeout=%v", c.probe.Timeout)
 	for _, part := range []struct {
 		name string
 		set  bool
 		v    any
 	}{
 		{"wait", c.wait != 0, c.wait}, {"interval", c.interval != 15*time.Second, c.interval}, {"json", c.json, ""}, {"export", c.export != "", c.export},
-		{"headers", c.options.HTTPHeaders != nil, c.options.HTTPHeaders}, {"method", c.options.HTTPMethod != "", c.options.HTTPMethod},
-		{"insecure", c.options.TLS.Insecure, ""}, {"stop", len(c.stopSignals) > 0, len(c.stopSignals)}, {"kill", c.killAfter != 0, c.killAfter},
+		{"headers", c.probe.HTTPHeaders != nil, c.probe.HTTPHeaders}, {"method", c.probe.HTTPMethod != "", c.probe.HTTPMethod},
+		{"insecure", c.probe.TLS.Insecure, ""}, {"stop", len(c.stopSignals) > 0, len(c.stopSignals)}, {"kill", c.killAfter != 0, c.killAfter},
 		{"success", c.successStatus != nil, c.successStatus}, {"group", c.signalGroup, ""}, {"command", c.hasCommand, c.command}, {"help", c.help, ""}, {"version", c.version, ""},
 	} {
 		if part.set {
@@ -112,7 +112,7 @@ func TestParseArgs(t *testing.T) {
 
 // Every option is in the help, which names no other and fits a screen.
 func TestHelpListsOptions(t *testing.T) {
-	for _, o := range options {
+	for _, o := range new(config).options() {
 		if !strings.Contains(usageText, "--"+o.name) {
 			t.Errorf("--%s is not in the help", o.name)
 		}
@@ -120,7 +120,7 @@ func TestHelpListsOptions(t *testing.T) {
 	for _, word := range strings.FieldsFunc(usageText, func(r rune) bool { return strings.ContainsRune(" \n,;()[]", r) }) {
 		name, ok := strings.CutPrefix(word, "--")
 		known := !ok || name == ""
-		for _, o := range options {
+		for _, o := range new(config).options() {
 			known = known || o.name == name
 		}
 		if !known {

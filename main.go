@@ -18,11 +18,13 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"syscall"
 	"time"
 
+	"alfred/healthcheck/export"
 	"alfred/healthcheck/probe"
 	"alfred/healthcheck/supervise"
 )
@@ -63,9 +65,13 @@ const usageText = `healthcheck ` + Version + `: tell the truth about a service's
 Exit: 0 healthy, 1 not, 125 wrong usage, 126 and 127 CMD not run, else CMD's own
 `
 
+// revision is the source's, if the build was told it: -ldflags "-X main.revision=…". Go's own stamp would make the bytes of
+// the binary depend on the checkout.
+var revision = "unknown"
+
 func main() {
-	// First of all, since by default a Go program that is PID 1 ends with status 2 on TERM. A probe is not PID 1, and is spared
-	// the cost of it.
+	// As PID 1 a Go program ends with status 2 on TERM unless it has registered the signal, so this comes first. A probe is
+	// not PID 1, and is spared the time that it takes.
 	var signals *supervise.Signals
 	if os.Getpid() == 1 || slices.Contains(os.Args[1:], "--") {
 		signals = supervise.Listen()
@@ -73,7 +79,7 @@ func main() {
 	os.Exit(run(os.Args[1:], signals, os.Stdout, os.Stderr))
 }
 
-// run is the program, but for the process around it. It returns the exit status. signals is nil if they are not registered yet.
+// run is main without global state. It returns the exit status. signals is nil if they are not registered yet.
 func run(args []string, signals *supervise.Signals, stdout, stderr *os.File) int {
 	c, err := parseArgs(args, os.LookupEnv)
 	switch {
@@ -86,7 +92,7 @@ func run(args []string, signals *supervise.Signals, stdout, stderr *os.File) int
 		fmt.Fprintf(stdout, "healthcheck %s (%s %s/%s)\n", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		return exitOK
 	}
-	checks, err := probe.Parse(c.specs, c.options)
+	checks, err := probe.Parse(c.specs, c.probe)
 	if err != nil {
 		return complain(stderr, err)
 	}
@@ -99,62 +105,62 @@ func run(args []string, signals *supervise.Signals, stdout, stderr *os.File) int
 	return runProbe(c, checks, signals, stdout, stderr)
 }
 
-// complain prints a usage error in two lines.
+// complain prints a usage error and its hint, and returns the exit status.
 func complain(stderr io.Writer, err error) int {
 	hint := "healthcheck --help lists every option"
 	var u *probe.UsageError
 	if errors.As(err, &u) {
 		hint = cmp.Or(u.Hint, hint)
 	}
-	say(stderr, fmt.Sprintf("healthcheck: %v\nhint: %s\n", err, hint))
+	logLine(stderr, fmt.Sprintf("healthcheck: %v\nhint: %s\n", err, hint))
 	return exitOwn
 }
 
-// runProbe is the first mode: probe once, or until everything passes, and print.
+// runProbe runs the checks once, or until all pass, and prints the results.
 func runProbe(c *config, checks []*probe.Check, signals *supervise.Signals, stdout, stderr *os.File) int {
-	if signals == nil { // QUIT alone would not end a Go program as any other, but with status 2
-		quit := make(chan os.Signal, 1)
-		signal.Notify(quit, syscall.SIGQUIT)
-		go func() { // ends with the process
-			<-quit
-			os.Exit(128 + int(syscall.SIGQUIT))
-		}()
-	} else {
-		go func() { // ends with the process
-			os.Exit(128 + int((&supervise.Command{Signals: signals}).Await(nil)))
-		}()
-	}
+	go exitOnSignal(signals) // ends with the process
 	var results []probe.Result
 	if c.wait > 0 {
 		results = probe.Wait(context.Background(), checks, c.wait, logWaiting(stderr))
 	} else {
 		results = probe.RunAll(context.Background(), checks)
 	}
-	report := ""
 	if c.json {
-		report = probe.JSON(results)
+		io.WriteString(stdout, probe.JSON(results))
 	} else {
-		report = probe.Lines(results, isTerminal(stdout))
+		io.WriteString(stdout, probe.Lines(results, isTerminal(stdout)))
 	}
-	io.WriteString(stdout, report)
 	if probe.Verdict(results) == probe.Failed {
 		return exitFailed
 	}
 	return exitOK
 }
 
-// runCommand is the second mode: run CMD as its init.
+// exitOnSignal ends a probe that is told to stop. If no signals are registered only QUIT needs it: a Go program that QUIT ends
+// exits with status 2.
+func exitOnSignal(signals *supervise.Signals) {
+	if signals != nil {
+		os.Exit(128 + int(signals.AwaitStop(nil)))
+	}
+	quit := make(chan os.Signal, 1)
+	signal.Notify(quit, syscall.SIGQUIT)
+	<-quit
+	os.Exit(128 + int(syscall.SIGQUIT))
+}
+
+// runCommand runs the command as its init, and returns its exit status.
 func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, stderr *os.File) int {
-	command := &supervise.Command{Args: c.command, Signals: signals, StopSignals: c.stopSignals,
-		KillAfter: c.killAfter, SuccessStatus: c.successStatus, SignalGroup: c.signalGroup}
+	command := supervise.Command{Args: c.command, StopSignals: c.stopSignals, KillAfter: c.killAfter,
+		SuccessStatus: c.successStatus, SignalGroup: c.signalGroup}
 	monitor := probe.NewMonitor(checks, c.interval, logChange(stderr))
 
-	// 1. Have the metrics address before anything runs.
-	if err := serve(c, monitor, command, stderr); err != nil {
+	// 1. Bind the metrics address before anything runs.
+	exporter, err := serve(c, monitor, signals, stderr)
+	if err != nil {
 		return complain(stderr, err)
 	}
 
-	// 2. Wait for what CMD needs; a signal that would end CMD ends this.
+	// 2. Wait until the checks pass. A signal that would stop the command ends the wait.
 	if c.wait > 0 && len(checks) > 0 {
 		var results []probe.Result
 		waited := make(chan struct{})
@@ -162,54 +168,58 @@ func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, st
 			results = monitor.Wait(context.Background(), c.wait, logWaiting(stderr))
 			close(waited)
 		}()
-		if came := command.Await(waited); came != 0 {
-			return 128 + int(came)
+		if sig := signals.AwaitStop(waited); sig != 0 {
+			return 128 + int(sig)
 		}
 		if probe.Verdict(results) == probe.Failed {
-			say(stderr, fmt.Sprintf("healthcheck: gave up after %v, CMD is not started\n%s", c.wait, probe.Lines(results, false)))
+			logLine(stderr, fmt.Sprintf("healthcheck: gave up after %v, CMD is not started\n%s", c.wait, probe.Lines(results, false)))
 			return exitFailed
 		}
 	}
 
-	// 3. Start CMD.
-	if err := command.Start(); err != nil {
-		say(stderr, fmt.Sprintf("healthcheck: %v\n", err))
+	// 3. Start the command.
+	process, err := command.Start(signals)
+	if err != nil {
+		logLine(stderr, fmt.Sprintf("healthcheck: %v\n", err))
 		var failed *supervise.StartError
 		if errors.As(err, &failed) {
 			return failed.Status
 		}
 		return exitOwn
 	}
+	if exporter != nil {
+		exporter.SetProcess(process)
+	}
 
-	// 4. Check at once and from then on; nothing here waits for a check.
+	// 4. Run the checks at once, and from then on at the interval.
 	go monitor.Run(context.Background()) // ends with the process
 
-	// 5. Pass signals on and reap, until CMD has ended.
-	return command.Wait()
+	// 5. Forward signals and reap until the command has ended.
+	return process.Wait()
 }
 
-// runSidecar is the third mode: export what the checks see, until a signal.
+// runSidecar exports the results of the checks until a signal ends it.
 func runSidecar(c *config, checks []*probe.Check, signals *supervise.Signals, stderr *os.File) int {
 	if signals == nil {
 		signals = supervise.Listen()
 	}
 	monitor := probe.NewMonitor(checks, c.interval, logChange(stderr))
-	if err := serve(c, monitor, nil, stderr); err != nil {
+	if _, err := serve(c, monitor, signals, stderr); err != nil {
 		return complain(stderr, err)
 	}
 	go monitor.Run(context.Background()) // ends with the process
-	(&supervise.Command{Signals: signals}).Await(nil)
+	signals.AwaitStop(nil)
 	return exitOK
 }
 
-// serve starts to answer on the exported address, if there is one, and says where that is.
-func serve(c *config, monitor *probe.Monitor, command *supervise.Command, stderr io.Writer) error {
+// serve binds the metrics address, logs it, and starts to answer. It returns nil without --export-prom.
+func serve(c *config, monitor *probe.Monitor, signals *supervise.Signals, stderr io.Writer) (*export.Exporter, error) {
 	if c.export == "" {
-		return nil
+		return nil, nil
 	}
 	listener, err := net.Listen("tcp", c.export)
 	if err != nil {
-		return usageError("choose another address, or port 0 for any that is free", "--export-prom: cannot listen on %s: %v", c.export, errnoOf(err))
+		return nil, usageError("choose another address, or port 0 for any that is free", "--export-prom: cannot listen on %s: %v", c.export, errnoOf(err))
 	}
 	checks := "no checks"
 	switch n := len(c.specs); {
@@ -218,14 +228,19 @@ func serve(c *config, monitor *probe.Monitor, command *supervise.Command, stderr
 	case n > 1:
 		checks = fmt.Sprintf("%d checks every %v", n, c.interval)
 	}
-	say(stderr, fmt.Sprintf("healthcheck %s: metrics on http://%s/metrics, %s\n", Version, listener.Addr(), checks))
-	e := newExporter(monitor, command, cmp.Or(os.Getenv("SERVICE_VERSION"), Version))
-	go e.serve(listener) // ends with the process
-	return nil
+	logLine(stderr, fmt.Sprintf("healthcheck %s: metrics on http://%s/metrics, %s\n", Version, listener.Addr(), checks))
+	settings := export.Config{Monitor: monitor, Signals: signals, Version: Version, Revision: revision,
+		ServiceVersion: cmp.Or(os.Getenv("SERVICE_VERSION"), Version)}
+	if c.hasCommand {
+		settings.Command = filepath.Base(c.command[0])
+	}
+	exporter := export.New(settings)
+	go exporter.Serve(listener) // ends with the process
+	return exporter, nil
 }
 
-// say writes to a log that somebody should read. One that nobody reads holds up CMD's start, or the end, by a second, and no more.
-func say(stderr io.Writer, text string) {
+// logLine writes to stderr and gives up after one second, so that a full pipe cannot block the start or the end.
+func logLine(stderr io.Writer, text string) {
 	written := make(chan struct{})
 	go func() { // ends with the process at the latest
 		io.WriteString(stderr, text)
@@ -237,7 +252,7 @@ func say(stderr io.Writer, text string) {
 	}
 }
 
-// errnoOf is the system's word for an error of package net, without the address.
+// errnoOf is the system's text of an error of package net, without the address.
 func errnoOf(err error) error {
 	var errno syscall.Errno
 	if errors.As(err, &errno) {
@@ -246,15 +261,15 @@ func errnoOf(err error) error {
 	return err
 }
 
-// logWaiting says what is waited for.
+// logWaiting returns a function that logs why --wait has not ended yet.
 func logWaiting(stderr io.Writer) func(probe.Result) {
 	return func(r probe.Result) {
-		say(stderr, fmt.Sprintf("healthcheck: waiting for %s: %s\n", r.Check.Name, r.Seen()))
+		logLine(stderr, fmt.Sprintf("healthcheck: waiting for %s: %s\n", r.Check.Name, r.Seen()))
 	}
 }
 
-// logChange says that a check went from ok to FAIL or back. A log that nobody reads holds up no check: the lines that do not
-// fit are lost.
+// logChange returns a function that logs a check which went from ok to FAIL or back. It never blocks: lines beyond 64 that
+// nobody has read are dropped.
 func logChange(stderr io.Writer) func(probe.State) {
 	lines := make(chan string, 64)
 	go func() { // ends with the process
@@ -274,6 +289,7 @@ func logChange(stderr io.Writer) func(probe.State) {
 	}
 }
 
+// isTerminal reports whether f is a terminal that shows colours.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"

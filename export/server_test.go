@@ -1,4 +1,4 @@
-package main
+package export
 
 import (
 	"bytes"
@@ -47,15 +47,15 @@ func onClock(t *testing.T, f func(t *testing.T, client net.Conn)) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &pipeListener{failures: 3, conns: make(chan net.Conn), closed: make(chan struct{})}
 		ended := make(chan error)
-		e := newExporter(probe.NewMonitor(nil, time.Hour, nil), nil, Version)
-		go func() { ended <- e.serve(l) }()
+		e := New(Config{Monitor: probe.NewMonitor(nil, time.Hour, nil)})
+		go func() { ended <- e.Serve(l) }()
 		client, server := net.Pipe()
 		l.conns <- server
 		f(t, client)
 		client.Close()
 		l.Close()
 		if err := <-ended; !errors.Is(err, net.ErrClosed) {
-			t.Errorf("serve = %v, want that the listener is closed", err)
+			t.Errorf("Serve = %v, want that the listener is closed", err)
 		}
 		synctest.Wait()
 		if n := len(e.conns.list); n != 0 {
@@ -187,27 +187,28 @@ func TestHealthSameName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newExporter(probe.NewMonitor(checks, time.Hour, nil), nil, "1")
-	e.monitor.Wait(t.Context(), time.Minute, func(r probe.Result) { t.Error(r.Seen()) })
+	e := New(Config{Monitor: probe.NewMonitor(checks, time.Hour, nil), ServiceVersion: "1"})
+	e.Monitor.Wait(t.Context(), time.Minute, func(r probe.Result) { t.Error(r.Seen()) })
 	const want = `{"status":"ok","version":"1","services":{"first":"ok","second":"ok","db":"ok","second/db":"error"}}` + "\n"
-	if _, _, got := e.health(nil, nil); string(got) != want {
+	if got := e.health().body; string(got) != want {
 		t.Errorf("/health %s, want %s", got, want)
 	}
 }
 
 // TestConnectionsBound: one too many costs the client that has been silent longest its connection, never one that is being answered.
 func TestConnectionsBound(t *testing.T) {
-	c := connections{most: maxConnections}
+	c := connections{limit: maxConnections}
 	add := func() *closeCounter {
 		conn := &closeCounter{}
 		c.track(conn, http.StateNew)
 		return conn
 	}
 	busy, first, second := add(), add(), add()
-	c.busy(busy, true)
+	c.track(busy, http.StateActive)
 	for range maxConnections - 3 {
 		add()
 	}
+	c.track(first, http.StateActive)
 	c.track(first, http.StateIdle) // it has had an answer: the youngest now
 	if n := busy.closed + first.closed + second.closed; n != 0 {
 		t.Fatalf("%d closed of %d connections, want none", n, maxConnections)

@@ -1,0 +1,154 @@
+// Package export answers on the exported address: /metrics for Prometheus, /health and /healthz for orchestrators, and
+// a status page for people at /.
+//
+// It reads what a [probe.Monitor] and a [supervise.Process] know at the moment of the request, and keeps nothing itself.
+//
+// Limits: requests without a body of interest, GET and HEAD only; headers of 8 KiB; 5 s to send a request and 10 s to
+// read the answer; at most 512 connections, or half of the file descriptors if that is less.
+package export
+
+import (
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"alfred/healthcheck/probe"
+	"alfred/healthcheck/promtext"
+	"alfred/healthcheck/supervise"
+)
+
+// Limits of the exported address. Its clients are scrapers and probes: they send a request of a few hundred bytes at once.
+const (
+	readTimeout    = 5 * time.Second   // a whole request, from its first byte or from the connection's start
+	writeTimeout   = 10 * time.Second  // a whole answer
+	idleTimeout    = 100 * time.Second // between two requests of one connection; most scrape intervals are shorter
+	maxHeaderBytes = 8 << 10
+	acceptPause    = 100 * time.Millisecond // after an accept that failed
+)
+
+// Config is what an Exporter shows beside the results of the checks.
+type Config struct {
+	Monitor        *probe.Monitor
+	Command        string             // the program that is wrapped, without its arguments; empty in a sidecar
+	Signals        *supervise.Signals // counts the orphans reaped; nil in a sidecar
+	ServiceVersion string
+	Version        string // of healthcheck
+	Revision       string // of healthcheck's source
+}
+
+// An Exporter is the HTTP handler of the exported address. It is safe for concurrent use.
+type Exporter struct {
+	Config
+	build   [5]promtext.Label
+	process atomic.Pointer[supervise.Process]
+	scrapes sync.Pool // of *scrape
+	conns   connections
+}
+
+// A scrape holds the buffers of one rendering, for the next one to use again.
+type scrape struct {
+	writer promtext.Writer
+	states []probe.State
+}
+
+// New returns an Exporter that does not listen yet.
+func New(c Config) *Exporter {
+	return &Exporter{
+		Config: c,
+		build: [5]promtext.Label{
+			label("version", c.Version), label("revision", c.Revision), label("goversion", runtime.Version()),
+			label("goos", runtime.GOOS), label("goarch", runtime.GOARCH),
+		},
+		scrapes: sync.Pool{New: func() any { return new(scrape) }},
+		conns:   connections{limit: connectionLimit()},
+	}
+}
+
+// SetProcess tells the Exporter that the command has been started. Until then the service counts as waiting.
+func (e *Exporter) SetProcess(p *supervise.Process) { e.process.Store(p) }
+
+// Serve answers requests until the listener is closed. It blocks, and returns net.ErrClosed.
+func (e *Exporter) Serve(listener net.Listener) error {
+	server := &http.Server{
+		Handler:           e,
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          log.New(io.Discard, "", 0), // a client's mistakes do not belong in the service's log
+		ConnState:         e.conns.track,
+
+		DisableGeneralOptionsHandler: true, // it would answer OPTIONS * with 200
+	}
+	return server.Serve(retryingListener{listener})
+}
+
+// A retryingListener keeps accepting after an error of accept(2), such as a lack of memory or descriptors. net/http gives
+// up at some of them.
+type retryingListener struct{ net.Listener }
+
+func (l retryingListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err == nil || errors.Is(err, net.ErrClosed) {
+			return conn, err
+		}
+		time.Sleep(acceptPause)
+	}
+}
+
+// An answer is one response, rendered in full before its first byte is written.
+type answer struct {
+	status      int
+	contentType string
+	body        []byte
+}
+
+const (
+	typeText = "text/plain; charset=utf-8"
+	typeJSON = "application/json"
+	typeHTML = "text/html; charset=utf-8"
+)
+
+// ServeHTTP answers GET and HEAD for the four paths.
+func (e *Exporter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s := e.scrapes.Get().(*scrape)
+	defer e.scrapes.Put(s)
+	a := e.answer(s, r)
+	h := w.Header()
+	if a.status == http.StatusMethodNotAllowed {
+		h.Set("Allow", "GET, HEAD")
+	}
+	h.Set("Content-Type", a.contentType)
+	h.Set("Content-Length", strconv.Itoa(len(a.body)))
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	w.WriteHeader(a.status)
+	w.Write(a.body) // net/http leaves the body out for HEAD
+}
+
+func (e *Exporter) answer(s *scrape, r *http.Request) answer {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return answer{http.StatusMethodNotAllowed, typeText, []byte("only GET and HEAD are allowed\n")}
+	}
+	switch r.URL.Path {
+	case "/metrics":
+		return e.metrics(s, r.Header.Values("Accept"))
+	case "/health":
+		return e.health()
+	case "/healthz":
+		return e.liveness()
+	case "/":
+		return e.page()
+	}
+	return answer{http.StatusNotFound, typeText, []byte("not found; there are /, /metrics, /health and /healthz\n")}
+}
