@@ -72,19 +72,20 @@ func roleUsage(args []string) {
 		}
 	}
 	in := os.NewFile(3, "in")
-	c := &Command{Args: args, Signals: Listen()}
-	if err := c.Start(); err != nil {
+	signals := Listen()
+	p, err := Command{Args: args}.Start(signals)
+	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	go func() { // ends with the process
 		for r := bufio.NewScanner(in); r.Scan(); {
-			u, err := c.Usage()
-			fmt.Printf("%+v %v %v %v\n", u, err, c.Up(), c.Orphans())
+			u, err := p.Usage()
+			fmt.Printf("%+v %v %v %v\n", u, err, p.Up(), signals.Orphans())
 		}
 		os.Exit(0)
 	}()
-	c.Wait()
+	p.Wait()
 	select {}
 }
 
@@ -135,12 +136,24 @@ func TestUsage(t *testing.T) {
 		cmd.Args = []string{self(), "@usage", "/bin/sh", "-c", script}
 		ask := usage(t, cmd)
 		var m measured
-		until(t, "four processes", func() bool { m = ask(); return m.Processes == 4 })
+		until(t, "four processes, and as many descriptors as /proc lists", func() bool {
+			m = ask()
+			return m.Processes == 4 && m.OpenFDs == openDescriptors(t, children(cmd.Process.Pid))
+		})
 		page := int64(os.Getpagesize())
-		if m.Threads != 4 || m.MaxFDs != 100 || m.OpenFDs < 4*3 || m.OpenFDs > 4*10 || m.ResidentBytes < 4*page || m.VirtualBytes <= m.ResidentBytes || m.err != "<nil>" || !m.up {
+		if m.Threads != 4 || m.MaxFDs != 100 || m.ResidentBytes < 4*page || m.VirtualBytes <= m.ResidentBytes || m.err != "<nil>" || !m.up {
 			t.Errorf("usage %+v", m)
 		}
 	})
+}
+
+// openDescriptors counts the descriptors that /proc lists for the processes and their descendants.
+func openDescriptors(t *testing.T, pids []int) (n int64) {
+	for _, pid := range pids {
+		list, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid)) // fails if the process has ended
+		n += int64(len(list)) + openDescriptors(t, children(pid))
+	}
+	return n
 }
 
 // CPU time never goes down, and still counts when a process has been reaped, by its parent or as an orphan.
@@ -205,8 +218,9 @@ func TestUsageOfZombie(t *testing.T) {
 		s, ok := parseStat(b)
 		return ok && s.state == 'Z'
 	})
-	if m := ask(); m.Processes != 2 || m.OpenFDs < 3 || m.OpenFDs > 10 {
-		t.Errorf("usage %+v, want two processes and the descriptors of one", m)
+	want := openDescriptors(t, children(cmd.Process.Pid))
+	if m := ask(); m.Processes != 2 || m.OpenFDs != want || want < 3 {
+		t.Errorf("usage %+v, want two processes and the %d descriptors of one", m, want)
 	}
 }
 
@@ -220,6 +234,20 @@ func TestUsageWithoutProc(t *testing.T) {
 	}
 }
 
+// A nil Process is a command that has not been started.
+func TestNilProcess(t *testing.T) {
+	var p *Process
+	if p.Up() || !p.Started().IsZero() {
+		t.Errorf("up %v, started %v, want neither", p.Up(), p.Started())
+	}
+	for name, n := range p.Forwarded() {
+		t.Errorf("%s was forwarded %d times, want no signal", name, n)
+	}
+	if u, err := p.Usage(); err != nil || u.MaxFDs != -1 {
+		t.Errorf("usage %+v, %v, want no limit of descriptors", u, err)
+	}
+}
+
 func TestSelf(t *testing.T) {
 	u := Self()
 	if since := time.Since(u.Started); since < 0 || since > time.Hour || u.CPUSeconds <= 0 || u.ResidentBytes < 1<<20 {
@@ -228,10 +256,10 @@ func TestSelf(t *testing.T) {
 }
 
 func BenchmarkUsage(b *testing.B) {
-	var c Command
+	var p *Process
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := c.Usage(); err != nil {
+		if _, err := p.Usage(); err != nil {
 			b.Fatal(err)
 		}
 	}

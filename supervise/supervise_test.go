@@ -46,7 +46,8 @@ func TestMain(m *testing.M) {
 
 // roleInit supervises the command in args as the SUPERVISE_ variables say.
 func roleInit(args []string) {
-	c := &Command{Args: args, Signals: Listen()}
+	signals := Listen()
+	c := Command{Args: args}
 	for key, set := range map[string]func(string) error{
 		"KILL_AFTER": func(v string) (err error) { c.KillAfter, err = time.ParseDuration(v); return },
 		"SUCCESS":    func(v string) error { n, err := strconv.Atoi(v); c.SuccessStatus = []int{n}; return err },
@@ -66,15 +67,16 @@ func roleInit(args []string) {
 			}
 		}
 	}
-	if err := c.Start(); err != nil {
+	p, err := c.Start(signals)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(err.(*StartError).Status)
 	}
-	status := c.Wait()
+	status := p.Wait()
 	if os.Getenv("SUPERVISE_REPORT") != "" {
-		fmt.Println("orphans", c.Orphans())
-		for name, n := range c.Forwarded() {
-			fmt.Println("forwarded", name, n > 0)
+		fmt.Println("orphans", signals.Orphans())
+		for name, n := range p.Forwarded() {
+			fmt.Println("forwarded", name, n)
 		}
 		_, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
 		fmt.Println("children", err != syscall.ECHILD)
@@ -86,15 +88,16 @@ func roleInit(args []string) {
 func roleEach(args []string) {
 	signals := Listen()
 	for _, n := range args[1:] {
-		c := &Command{Args: []string{"/bin/sh", "-c", args[0], n}, Signals: signals}
+		c := Command{Args: []string{"/bin/sh", "-c", args[0], n}}
 		if args[0] == "" { // the quickest commands there are
 			c.Args = []string{[]string{"true", "false"}[len(n)%2]}
 		}
-		if err := c.Start(); err != nil {
+		p, err := c.Start(signals)
+		if err != nil {
 			fmt.Println(err)
 			return
 		}
-		fmt.Println(c.Wait())
+		fmt.Println(p.Wait())
 	}
 }
 
@@ -364,29 +367,30 @@ func TestStartErrors(t *testing.T) {
 		foreign, name = 62, "x86_64"
 	}
 	missing := dir + "/missing"
+	searched := ": not found in PATH (" + os.Getenv("PATH") + ")"
 	for _, tt := range []struct {
 		command string
 		status  int
-		reason  string
+		want    string // after the command
 	}{
-		{"", 127, "empty"},
-		{missing, 127, "missing: not found"},
-		{"no-such-command", 127, "not found in PATH (" + os.Getenv("PATH") + ")"},
-		{"no such command", 127, "; program and arguments are words of their own, each in its quotes"},
-		{"A=b", 127, "; a variable goes behind env, as in: env A=b PROGRAM"},
-		{write("plain", "#!/bin/sh\n", 0o644), 126, "not executable (mode 0644)"},
-		{dir, 126, "is a directory"},
-		{dir + "/plain/below", 127, "not found"},
-		{write("foreign", elf(foreign), 0o755), 126, "the file is for " + name + ", this machine is " + uname()},
-		{write("odd", elf(250), 0o755), 126, "the file is for ELF machine 250"},
-		{write("macho", "\xcf\xfa\xed\xfe\x0c\x00\x00\x01", 0o755), 126, "not a program of this system"},
-		{write("interpreter", "#!"+missing+" -x\n", 0o755), 127, `its interpreter "` + missing + `" was not found`},
-		{write("windows", "#!/bin/sh\r\n", 0o755), 127, `its interpreter "/bin/sh\r" was not found`},
-		{write("denied", "#!"+dir+"/plain\n", 0o755), 126, `its interpreter "` + dir + `/plain" may not be executed`},
+		{"", 127, `"": the command is empty`},
+		{missing, 127, ": not found"},
+		{"no-such-command", 127, searched},
+		{"no such command", 127, searched + "; program and arguments are words of their own, each in its quotes"},
+		{"A=b", 127, searched + "; a variable goes behind env, as in: env A=b PROGRAM"},
+		{write("plain", "#!/bin/sh\n", 0o644), 126, ": permission denied: the file is not executable (mode 0644)"},
+		{dir, 126, ": is a directory"},
+		{dir + "/plain/below", 127, ": not found"},
+		{write("foreign", elf(foreign), 0o755), 126, ": exec format error: the file is for " + name + ", this machine is " + uname()},
+		{write("odd", elf(250), 0o755), 126, ": exec format error: the file is for ELF machine 250, this machine is " + uname()},
+		{write("macho", "\xcf\xfa\xed\xfe\x0c\x00\x00\x01", 0o755), 126, ": exec format error: not a program of this system, or a damaged one"},
+		{write("interpreter", "#!"+missing+" -x\n", 0o755), 127, `: its interpreter "` + missing + `" was not found`},
+		{write("windows", "#!/bin/sh\r\n", 0o755), 127, `: its interpreter "/bin/sh\r" was not found`},
+		{write("denied", "#!"+dir+"/plain\n", 0o755), 126, `: permission denied: the file or its interpreter "` + dir + `/plain" may not be executed`},
 	} {
 		status, _, stderr := run(t, initCommand("", tt.command))
-		if status != tt.status || !strings.Contains(stderr, tt.reason) {
-			t.Errorf("%q: status %d and %q, want %d and %q", tt.command, status, stderr, tt.status, tt.reason)
+		if want := tt.command + tt.want + "\n"; status != tt.status || stderr != want {
+			t.Errorf("%q: status %d and %q, want %d and %q", tt.command, status, stderr, tt.status, want)
 		}
 	}
 }
