@@ -7,19 +7,23 @@ package e2e_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"log"
+	"math"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -100,39 +104,74 @@ func finish(t testing.TB, cmd *exec.Cmd) outcome {
 	return outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String(), took}
 }
 
-// A row is one command line and what comes of it.
+// A row is one command line and its result, as in a terminal:
+//
+//	{"PW=secret --redis redis://:${PW}@$server", 0, "ok    redis  redis://$server  PONG"}
+//
+// Before the arguments stand the environment variables of this run. Each name of the test's vars
+// is replaced by its value; any other $NAME or ${NAME} reaches the binary as it is.
 type row struct {
-	args   string // split at spaces; a word in single quotes may hold some
-	env    []string
+	line   string // split at spaces; a word in single quotes may contain spaces
 	status int
-	want   string // stdout's lines; for status 125 stderr's
+	want   string // the lines of stdout; if status is 125, those of stderr
 }
 
-// check runs each row on its own.
-func check(t *testing.T, rows []row) {
+// vars are the values of the names that rows use: addresses, files, passwords.
+type vars map[string]string
+
+var variable = regexp.MustCompile(`\$(\w+)|\$\{(\w+)\}`)
+
+// expand replaces $name and ${name}. A name in lower case that v does not have is the test's error.
+func (v vars) expand(t testing.TB, text string) string {
+	t.Helper()
+	return variable.ReplaceAllStringFunc(text, func(name string) string {
+		bare := strings.Trim(name, "${}")
+		value, ok := v[bare]
+		if !ok && bare != strings.ToUpper(bare) {
+			t.Fatalf("no value for %s in %s", name, text)
+		}
+		if !ok {
+			return name
+		}
+		return value
+	})
+}
+
+// check runs each row in a test of its own. env is in the environment of all of them.
+func check(t *testing.T, v vars, rows []row, env ...string) {
 	t.Helper()
 	for _, r := range rows {
-		t.Run(strings.ReplaceAll(r.args, "/", "∕"), func(t *testing.T) {
+		t.Run(strings.ReplaceAll(r.line, "/", "∕"), func(t *testing.T) {
 			t.Parallel()
-			r.check(t)
+			r.check(t, v, env...)
 		})
 	}
 }
 
-func (r row) check(t *testing.T) {
+func (r row) check(t *testing.T, v vars, env ...string) {
 	t.Helper()
-	if r.status == 0 { // on a machine that has much else to do, too
-		r.env = append([]string{"HEALTHCHECK_TIMEOUT=60s"}, r.env...)
+	if r.status == 0 { // a loaded machine must not make a healthy check fail
+		env = append([]string{"HEALTHCHECK_TIMEOUT=60s"}, env...)
 	}
-	got := run(t, r.env, words(r.args)...)
-	out, silent, want := got.stdout, got.stderr, lines(r.want)
+	args := words(r.line)
+	for i := range args {
+		args[i] = v.expand(t, args[i])
+	}
+	for len(args) > 0 && assignment.MatchString(args[0]) {
+		env, args = append(env, args[0]), args[1:]
+	}
+	got := run(t, env, args...)
+	out, silent, want := got.stdout, got.stderr, lines(v.expand(t, r.want))
 	if r.status == 125 {
-		out, silent, want = got.stderr, got.stdout, usage(r.want)
+		out, silent, want = got.stderr, got.stdout, usage(v.expand(t, r.want))
 	}
 	if got.status != r.status || !want.MatchString(out) || silent != "" {
-		t.Errorf("healthcheck %s\nstatus %d, stdout %q, stderr %q, want status %d and %s", r.args, got.status, got.stdout, got.stderr, r.status, r.want)
+		t.Errorf("healthcheck %s\nstatus %d, stdout %q, stderr %q, want status %d and %s",
+			r.line, got.status, got.stdout, got.stderr, r.status, v.expand(t, r.want))
 	}
 }
+
+var assignment = regexp.MustCompile(`^[A-Z_]+=`)
 
 // words splits a command line as a shell would one without escapes.
 func words(line string) (list []string) {
@@ -191,142 +230,24 @@ func accept(t testing.TB) string {
 // dead is an address where nothing listens.
 func dead(t testing.TB) string { return "127.0.0.1:" + testbed.FreePort(t) }
 
-func TestTCP(t *testing.T) {
-	t.Parallel()
-	open, closed := accept(t), dead(t)
-	_, port, _ := net.SplitHostPort(open)
-	rows := []row{
-		{args: "--tcp " + open, want: "ok    tcp  " + open + "  connected"},
-		{args: "--tcp localhost:" + port, want: "ok    tcp  localhost:" + port + "  connected"},
-		{args: "--tcp " + closed, status: 1, want: "FAIL  tcp  " + closed + "  connect: connection refused"},
-		{args: "--tcp no..such.host:80", status: 1, want: "FAIL  tcp  no..such.host:80  resolve: no such host"},
-		{args: "--tcp localhost", status: 125, want: "--tcp…: …"},
-		{args: "--tcp localhost:", status: 125, want: "--tcp…: …port…"},
-		{args: "--tcp localhost:0", status: 125, want: "--tcp…: …port…"},
-		{args: "--tcp localhost:65536", status: 125, want: "--tcp…: …port…"},
-		{args: "--tcp localhost:http", status: 125, want: "--tcp…: …port…"},
-		{args: "--tcp ::1:80", status: 125, want: "--tcp…: …"},
-		{args: "--tcp tcp://localhost:80", status: 125, want: "--tcp…: …"},
-	}
-	if testbed.HasIPv6() {
-		l, err := net.Listen("tcp", "[::1]:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		testbed.ServeOn(t, l, func(net.Conn) {})
-		six := l.Addr().String()
-		rows = append(rows,
-			row{args: "--tcp " + six, want: "ok    tcp  " + six + "  connected"},
-			row{args: "--tcp localhost:" + six[6:], want: "ok    tcp  localhost:" + six[6:] + "  connected"})
-	}
-	check(t, rows)
+// httpServer serves handler over plain HTTP, and returns host:port.
+func httpServer(t testing.TB, handler http.HandlerFunc) string {
+	t.Helper()
+	return start(t, handler, nil).Listener.Addr().String()
 }
 
-func TestNames(t *testing.T) {
-	t.Parallel()
-	open, closed := accept(t), dead(t)
-	check(t, []row{
-		{args: "--tcp " + open + " --tcp main_db=" + closed + " --tcp " + closed + " --redis redis://" + closed + " --tcp " + open, status: 1,
-			want: "ok    tcp      " + open + "  connected\n" +
-				"FAIL  main_db  " + closed + "  connect: connection refused\n" +
-				"FAIL  tcp-2  " + closed + "  connect: connection refused\n" +
-				"FAIL  redis  redis://" + closed + "  connect: connection refused\n" +
-				"ok    tcp-3  " + open + "  connected"},
-		{args: "--tcp _a-1=" + open, want: "ok    _a-1  " + open + "  connected"},
-		{args: "-tcp " + open, want: "ok    tcp  " + open + "  connected"},
-		{args: "--tcp=" + open, want: "ok    tcp  " + open + "  connected"},
-		{args: "--tcp a=" + open + " --redis a=redis://" + open, status: 125, want: "…two checks are named a"},
-		{args: "--tcp " + open + " --redis tcp=redis://" + open, status: 125, want: "…two checks are named tcp"},
-		{args: "--http 1x=http://" + open, status: 125, want: "--http…name…"},
-	})
-}
-
-// TestAligned compares the columns of a report.
-func TestAligned(t *testing.T) {
-	t.Parallel()
-	open, closed := accept(t), dead(t)
-	got := run(t, nil, "--tcp", open, "--tcp", "a_longer_name="+closed)
-	rows := strings.Split(strings.TrimSuffix(got.stdout, "\n"), "\n")
-	if len(rows) != 2 || strings.Index(rows[0], open) != strings.Index(rows[1], closed) ||
-		strings.Index(rows[0], "connected") != strings.Index(rows[1], "connect: ") {
-		t.Errorf("stdout, not aligned:\n%s", got.stdout)
+// start serves handler, over TLS if there is a config.
+func start(t testing.TB, handler http.HandlerFunc, config *tls.Config) *httptest.Server {
+	t.Helper()
+	s := httptest.NewUnstartedServer(handler)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that refuse a certificate
+	if s.TLS = config; config == nil {
+		s.Start()
+	} else {
+		s.StartTLS()
 	}
-}
-
-func TestUsage(t *testing.T) {
-	t.Parallel()
-	check(t, []row{
-		{args: "", status: 125, want: "…no check…"},
-		{args: "localhost:80", status: 125, want: "…positional argument…"},
-		{args: "--tcp localhost:80 localhost:81", status: 125, want: "…positional argument…"},
-		{args: "--tcpp localhost:80", status: 125, want: "unknown option…\n…--tcp…"},
-		{args: "--tcp", status: 125, want: "…tcp…value…"},
-		{args: "--tcp localhost:80 --timeout 5", status: 125, want: "--timeout…\n…5s…"},
-		{args: "--tcp localhost:80 --timeout soon", status: 125, want: "--timeout…"},
-		{args: "--tcp localhost:80 --timeout -1s", status: 125, want: "--timeout…"},
-		{args: "--tcp localhost:80 --timeout 0", status: 125, want: "--timeout…"},
-		{args: "--tcp localhost:80 --wait never", status: 125, want: "--wait…"},
-		{args: "--tcp localhost:80 --json=maybe", status: 125, want: "--json…"},
-		{args: "--tcp localhost:80 --kill-after 5s", status: 125, want: "--kill-after…"},
-		{args: "--tcp localhost:80 --stop-signal TERM:INT", status: 125, want: "--stop-signal…"},
-		{args: "--http localhost:8080/health", status: 125, want: "--http…\n…http://localhost:8080/health…"},
-		{args: "--http redis://localhost", status: 125, want: "--http…\n…--redis…"},
-		{args: "--http ftp://localhost", status: 125, want: "--http…"},
-		{args: "--http http://", status: 125, want: "--http…host…"},
-		{args: "--http http://localhost:0/", status: 125, want: "--http…port…"},
-		{args: "--http http://localhost:99999/", status: 125, want: "--http…port…"},
-		{args: "--http http+unix://run/app.sock", status: 125, want: "--http…\n…%2F…"},
-		{args: "--http http://localhost --http-method 'GET /'", status: 125, want: "--http-method…"},
-		{args: "--http http://localhost --http-header Accept", status: 125, want: "--http-header…"},
-		{args: "--http http://localhost --http-status 2xx", status: 125, want: "--http-status…"},
-		{args: "--http http://localhost --http-status 299-200", status: 125, want: "--http-status…"},
-		{args: "--http http://localhost --http-body (", status: 125, want: "--http-body…"},
-		{args: "--http https://localhost --tls-ca /no/such/file", status: 125, want: "--tls-ca…no such file…"},
-		{args: "--http https://localhost --tls-ca /dev/null", status: 125, want: "--tls-ca…no certificate…"},
-		{args: "--http https://localhost --tls-cert /dev/null", status: 125, want: "…--tls-key…"},
-	})
-}
-
-func TestHelpAndVersion(t *testing.T) {
-	t.Parallel()
-	if got := run(t, nil, "--version"); got.status != 0 || !strings.HasPrefix(got.stdout, "healthcheck 0.4.0") || got.stderr != "" {
-		t.Errorf("healthcheck --version = %+v", got)
-	}
-	got := run(t, nil, "-help")
-	if got.status != 0 || got.stderr != "" {
-		t.Fatalf("healthcheck -help = %+v", got)
-	}
-	screen := strings.Split(strings.TrimSuffix(got.stdout, "\n"), "\n")
-	if len(screen) > 24 || slices.ContainsFunc(screen, func(line string) bool { return len(line) > 80 }) {
-		t.Errorf("--help takes %d lines, want one screen:\n%s", len(screen), got.stdout)
-	}
-	manual := got.stdout[strings.LastIndex(got.stdout, "\n\n"):] // below the synopsis
-	for _, name := range strings.Fields("http tcp redis postgres export-prom timeout interval wait json http-method http-header http-status " +
-		"http-body tls-ca tls-cert tls-key tls-server-name tls-insecure stop-signal kill-after success-status signal-group version help") {
-		if n := len(regexp.MustCompile(`--`+name+`[^-\w]`).FindAllString(manual, -1)); n != 1 {
-			t.Errorf("--help names --%s %d times, want 1", name, n)
-		}
-	}
-}
-
-func TestTimeout(t *testing.T) {
-	t.Parallel()
-	silent := accept(t)
-	check(t, []row{
-		{args: "--timeout 300ms --redis redis://" + silent, status: 1, want: "FAIL  redis  redis://" + silent + "  reply: timeout after 300ms"},
-		{args: "--timeout 300ms --http http://" + silent, status: 1, want: "FAIL  http  http://" + silent + "  reply: timeout after 300ms"},
-		{args: "--timeout 300ms --http https://" + silent, status: 1, want: "FAIL  http  https://" + silent + "  tls: timeout after 300ms"},
-		{args: "--timeout 300ms --postgres postgres://u@" + silent + "/d", status: 1, want: "FAIL  postgres  postgres://u@" + silent + "/d  …: timeout after 300ms"},
-		{args: "--redis redis://" + silent, env: []string{"HEALTHCHECK_TIMEOUT=200ms"}, status: 1, want: "FAIL  redis  redis://" + silent + "  reply: timeout after 200ms"},
-	})
-	// All at once: eight that time out take no longer than one. 5 s is the default.
-	var args []string
-	for range 8 {
-		args = append(args, "--redis", "redis://"+silent)
-	}
-	if got := run(t, nil, args...); got.status != 1 || strings.Count(got.stdout, "timeout after 5s") != 8 || got.took > 30*time.Second {
-		t.Errorf("eight silent servers: %+v", got)
-	}
+	t.Cleanup(s.Close)
+	return s
 }
 
 // waiting runs the binary with --wait and calls on for each line of stderr.
@@ -353,92 +274,267 @@ func waiting(t *testing.T, on func(n int, line string), args ...string) outcome 
 	return outcome{cmd.ProcessState.ExitCode(), stdout.String(), said.String(), time.Since(start)}
 }
 
-// TestWait has a server come up, in two stages, once healthcheck has said what
-// it waits for.
-func TestWait(t *testing.T) {
-	t.Parallel()
-	addr := dead(t)
-	healthy := make(chan struct{})
-	got := waiting(t, func(n int, line string) {
-		switch n {
-		case 1:
-			l, err := net.Listen("tcp", addr)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-				select {
-				case <-healthy:
-				default:
-					w.WriteHeader(http.StatusServiceUnavailable)
-				}
-			})}
-			go server.Serve(l) // ends with the test
-			t.Cleanup(func() { server.Close() })
-		case 2:
-			close(healthy)
+// patience is how long a test waits for what must happen. It only shows when something is broken.
+const patience = time.Minute
+
+// A service is healthcheck while it runs: a wrapper or a sidecar.
+type service struct {
+	cmd  *exec.Cmd
+	pid  int           // of healthcheck, which is cmd unless that is unshare
+	done chan struct{} // closed once cmd has been waited for
+}
+
+// serve starts the binary with PATH and env in its environment.
+func serve(t testing.TB, env []string, args ...string) *service {
+	t.Helper()
+	return launch(t, command(append(env, "PATH="+os.Getenv("PATH")), args...))
+}
+
+// launch starts cmd, in a folder of its own where it has none, with its output in files there. It ends with the test.
+func launch(t testing.TB, cmd *exec.Cmd) *service {
+	t.Helper()
+	if cmd.Dir == "" {
+		cmd.Dir = t.TempDir()
+	}
+	out, err1 := os.Create(filepath.Join(cmd.Dir, "stdout"))
+	err, err2 := os.Create(filepath.Join(cmd.Dir, "stderr"))
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	cmd.Stdout, cmd.Stderr = out, err
+	failed := cmd.Start()
+	out.Close()
+	err.Close()
+	if failed != nil {
+		t.Fatal(failed)
+	}
+	s := &service{cmd: cmd, pid: cmd.Process.Pid, done: make(chan struct{})}
+	go func() { // ends with cmd, which the cleanup below kills
+		cmd.Wait()
+		close(s.done)
+	}()
+	t.Cleanup(func() {
+		killTree(cmd.Process.Pid)
+		<-s.done
+	})
+	return s
+}
+
+// killTree kills a process and all its descendants, these first: PID 1 of a namespace takes its own along.
+func killTree(pid int) {
+	for _, child := range children(pid) {
+		killTree(child)
+	}
+	syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// children are the process's own.
+func children(pid int) (list []int) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, file := range files {
+		content, _ := os.ReadFile(file)
+		for field := range strings.FieldsSeq(string(content)) {
+			child, _ := strconv.Atoi(field)
+			list = append(list, child)
 		}
-	}, "--wait", "60s", "--http", "http://"+addr)
-	want := "healthcheck: waiting for http: connect: connection refused\nhealthcheck: waiting for http: reply: 503 Service Unavailable\n"
-	if got.status != 0 || got.stderr != want || !lines("ok    http  http://"+addr+"  200 OK").MatchString(got.stdout) {
-		t.Errorf("--wait: %+v, want status 0 and stderr %q", got, want)
 	}
+	return list
 }
 
-func TestWaitRunsOut(t *testing.T) {
-	t.Parallel()
-	open, closed := accept(t), dead(t)
-	got := waiting(t, func(int, string) {}, "--wait", "1s", "--tcp", open, "--tcp", "db="+closed)
-	want := lines("ok    tcp  " + open + "  connected\nFAIL  db  " + closed + "  connect: connection refused")
-	if got.status != 1 || !want.MatchString(got.stdout) || got.stderr != "healthcheck: waiting for db: connect: connection refused\n" {
-		t.Errorf("--wait 1s: %+v, want status 1, one line on stderr and %v", got, want)
-	}
-	if got.took < time.Second {
-		t.Errorf("--wait 1s gave up after %v", got.took)
-	}
-	// The limit holds for a try under way, too.
-	silent := accept(t)
-	got = waiting(t, func(int, string) {}, "--wait", "500ms", "--timeout", "1m", "--redis", "redis://"+silent)
-	if got.status != 1 || !strings.Contains(got.stdout, "reply: timeout after") || got.took > 30*time.Second {
-		t.Errorf("--wait 500ms with a silent server: %+v", got)
-	}
-}
-
-// TestImports lists which package may import which: main imports export, export imports probe,
-// supervise and promtext; main imports probe and supervise, too; probe imports wire. A tool or a test imports what lies
-// in its own folder, and the testbed. Nothing outside the standard library is
-// imported at all.
-func TestImports(t *testing.T) {
-	const module = "alfred/healthcheck"
-	allowed := map[string][]string{
-		module:             {module + "/export", module + "/probe", module + "/supervise"},
-		module + "/export": {module + "/probe", module + "/supervise", module + "/promtext"},
-		module + "/probe":  {module + "/wire"},
-	}
-	if _, err := os.Stat(filepath.Join(root, "export")); err != nil { // until export is a package, main is it, too
-		allowed[module] = append(allowed[module], module+"/promtext")
-	}
-	out, err := exec.Command("go", "list", "-C", root, "-deps", "-f", `{{if not .Standard}}{{.ImportPath}}{{range .Imports}} {{.}}{{end}}{{end}}`, "./...").Output()
+// output is what has been written so far to the file stdout or stderr.
+func (s *service) output(t testing.TB, file string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(s.cmd.Dir, file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(out)) {
-		fields := strings.Fields(line)
-		from := fields[0]
-		tool := regexp.MustCompile(`^` + module + `/(tools|test|examples)/[^/]+`).FindString(from)
-		for _, to := range fields[1:] {
-			switch {
-			case strings.HasPrefix(to, module):
-				if !slices.Contains(allowed[from], to) && (tool == "" || !strings.HasPrefix(to, tool+"/") && to != module+"/test/testbed") {
-					t.Errorf("%s imports %s", from, to)
-				}
-			case strings.Contains(strings.Split(to, "/")[0], "."):
-				t.Errorf("%s imports %s, from outside the standard library", from, to)
+	return string(content)
+}
+
+// says waits until the file stdout or stderr matches a pattern, in which … is anything, and returns the file.
+func (s *service) says(t testing.TB, file, text string) (content string) {
+	t.Helper()
+	re := regexp.MustCompile(pattern(text))
+	testbed.Poll(t, func() error {
+		if content = s.output(t, file); !re.MatchString(content) {
+			return fmt.Errorf("%s is %q, want %q in it", file, content, text)
+		}
+		return nil
+	})
+	return content
+}
+
+var startLine = regexp.MustCompile(`(?m)^healthcheck [0-9.]+: metrics on http://(\S+)/metrics, `)
+
+// addr is where it serves, from its start line.
+func (s *service) addr(t testing.TB) string {
+	t.Helper()
+	return startLine.FindStringSubmatch(s.says(t, "stderr", "metrics on http://…/metrics, "))[1]
+}
+
+// get is a request for a path, and its whole answer.
+func (s *service) get(t testing.TB, path string) (status int, header http.Header, body string) {
+	t.Helper()
+	return get(t, http.MethodGet, "http://"+s.addr(t)+path, nil)
+}
+
+// scraper opens a connection for each request, and gives none up to a proxy.
+var scraper = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+
+func get(t testing.TB, method, url string, header http.Header) (status int, _ http.Header, body string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if header != nil {
+		req.Header = header
+	}
+	resp, err := scraper.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header, string(b)
+}
+
+// until scrapes until a series, as it is written, has a value that is enough. A series that is missing is NaN.
+func (s *service) until(t testing.TB, series string, enough func(float64) bool) {
+	t.Helper()
+	testbed.Poll(t, func() error {
+		_, _, body := s.get(t, "/metrics")
+		if v := value(body, series); !enough(v) {
+			return fmt.Errorf("%s is %v", series, v)
+		}
+		return nil
+	})
+}
+
+// signal sends to healthcheck.
+func (s *service) signal(t testing.TB, sig syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(s.pid, sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// status waits for the end.
+func (s *service) status(t testing.TB) int {
+	t.Helper()
+	select {
+	case <-s.done:
+		state := s.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if state.Signaled() {
+			t.Fatalf("healthcheck died of %v; stderr: %s", state.Signal(), s.output(t, "stderr"))
+		}
+		return state.ExitStatus()
+	case <-time.After(patience):
+		t.Fatalf("it still runs after %v; stderr: %s", patience, s.output(t, "stderr"))
+		return 0
+	}
+}
+
+// unshare is the binary, with PATH and env in its environment, started by unshare(1) with the given flags.
+// Where it may not be, for want of root, the test is skipped.
+func unshare(t testing.TB, flags string, env []string, args ...string) *exec.Cmd {
+	t.Helper()
+	path := testbed.Need(t, "unshare")
+	flagWords := strings.Fields(flags)
+	if out, err := exec.Command(path, append(flagWords, "true")...).CombinedOutput(); err != nil {
+		testbed.Missing(t, "unshare", "root is needed for unshare %s: %v, %s", flags, err, out)
+	}
+	cmd := exec.Command(path, append(append(flagWords, built), args...)...)
+	cmd.Env = append(env, "PATH="+os.Getenv("PATH"))
+	return cmd
+}
+
+const asInit = "--pid --fork --kill-child --mount-proc"
+
+const (
+	contentText = "text/plain; version=0.0.4; charset=utf-8"
+	contentOpen = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+)
+
+// A family is one of a scrape: its type, and each series in the order written.
+type family struct {
+	name, kind string
+	labels     []string // of the first series
+	series     []string
+	values     map[string]float64
+}
+
+var sampleLine = regexp.MustCompile(`^([a-z_]+)(\{(.*)\})? (\S+)$`)
+
+// parse reads text 0.0.4 as this program writes it, and fails at anything else.
+func parse(t testing.TB, body string) (list []family) {
+	t.Helper()
+	if !strings.HasSuffix(body, "\n") {
+		t.Fatalf("the last line has no end:\n%s", body)
+	}
+	for line := range strings.Lines(body) {
+		line = strings.TrimSuffix(line, "\n")
+		if rest, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			name, kind, _ := strings.Cut(rest, " ")
+			if slices.ContainsFunc(list, func(f family) bool { return f.name == name }) {
+				t.Fatalf("%s is there twice:\n%s", name, body)
+			}
+			list = append(list, family{name: name, kind: kind, values: map[string]float64{}})
+			continue
+		}
+		last := &list[max(len(list)-1, 0)]
+		if rest, ok := strings.CutPrefix(line, "# HELP "+last.name+" "); ok && rest != "" {
+			continue
+		}
+		m := sampleLine.FindStringSubmatch(line)
+		if m == nil || m[1] != last.name {
+			t.Fatalf("unexpected line %q in\n%s", line, body)
+		}
+		v, err := strconv.ParseFloat(m[4], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(last.series) == 0 {
+			for _, pair := range regexp.MustCompile(`(\w+)="(?:[^"\\]|\\.)*"`).FindAllStringSubmatch(m[3], -1) {
+				last.labels = append(last.labels, pair[1])
 			}
 		}
+		series := m[1] + m[2]
+		last.series = append(last.series, series)
+		last.values[series] = v
 	}
-	if runtime.GOOS == "linux" && !strings.Contains(string(out), module+"/supervise") {
-		t.Errorf("go list does not tell of supervise:\n%s", out)
+	return list
+}
+
+// value is that of a series in a scrape, as it is written there; NaN where it is missing.
+func value(scrape, series string) float64 {
+	for line := range strings.Lines(scrape) {
+		if rest, ok := strings.CutPrefix(line, series+" "); ok {
+			v, _ := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+			return v
+		}
 	}
+	return math.NaN()
+}
+
+func readme(t testing.TB) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// pythonWith is Debian's own Python, if it has a module: one earlier on PATH lacks Debian's modules.
+func pythonWith(t testing.TB, module string) string {
+	t.Helper()
+	const python = "/usr/bin/python3"
+	if exec.Command(python, "-c", "import "+module).Run() != nil {
+		testbed.Missing(t, module, "%s has no module %s", python, module)
+	}
+	return python
 }

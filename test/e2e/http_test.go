@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -21,26 +20,6 @@ import (
 	"alfred/healthcheck/test/testbed"
 )
 
-// httpServer serves handler over plain HTTP, and returns host:port.
-func httpServer(t testing.TB, handler http.HandlerFunc) string {
-	t.Helper()
-	return start(t, handler, nil).Listener.Addr().String()
-}
-
-// start serves handler, over TLS if there is a config.
-func start(t testing.TB, handler http.HandlerFunc, config *tls.Config) *httptest.Server {
-	t.Helper()
-	s := httptest.NewUnstartedServer(handler)
-	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that refuse a certificate
-	if s.TLS = config; config == nil {
-		s.Start()
-	} else {
-		s.StartTLS()
-	}
-	t.Cleanup(s.Close)
-	return s
-}
-
 func TestHTTPStatus(t *testing.T) {
 	t.Parallel()
 	host := httpServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -49,24 +28,23 @@ func TestHTTPStatus(t *testing.T) {
 		}
 		io.WriteString(w, "all is well")
 	})
-	at := "http://" + host
-	check(t, []row{
-		{args: "--http " + at, want: "ok    http  " + at + "  200 OK"},
-		{args: "--http " + at + "/204", want: "ok    http  " + at + "/204  204 No Content"},
-		{args: "--http " + at + "/304", status: 1, want: "FAIL  http  " + at + "/304  reply: 304 Not Modified"},
-		{args: "--http " + at + "/401", status: 1, want: "FAIL  http  " + at + "/401  reply: 401 Unauthorized"},
-		{args: "--http " + at + "/404", status: 1, want: "FAIL  http  " + at + "/404  reply: 404 Not Found"},
-		{args: "--http " + at + "/500", status: 1, want: "FAIL  http  " + at + "/500  reply: 500 Internal Server Error"},
-		{args: "--http " + at + "/503", status: 1, want: "FAIL  http  " + at + "/503  reply: 503 Service Unavailable"},
-		{args: "--http " + at + "/299", want: "ok    http  " + at + "/299  299 status code 299"}, // net/http's reason phrase
-		{args: "--http-status 200-299,401 --http " + at + "/401", want: "ok    http  " + at + "/401  401 Unauthorized"},
-		{args: "--http-status 200-299,401 --http " + at + "/402", status: 1, want: "FAIL  http  " + at + "/402  reply: 402 Payment Required"},
-		{args: "--http-status 404 --http " + at, status: 1, want: "FAIL  http  " + at + "  reply: 200 OK"},
-		{args: "--http-body well$ --http " + at, want: "ok    http  " + at + "  200 OK"},
-		{args: "--http-body broken --http " + at, status: 1, want: "FAIL  http  " + at + "  reply: 200 OK, body does not match --http-body"},
-		{args: "--http-body well --http " + at + "/500", status: 1, want: "FAIL  http  " + at + "/500  reply: 500 Internal Server Error"},
-		{args: "--http http://" + dead(t), status: 1, want: "FAIL  http  http://…  connect: connection refused"},
-		{args: "--http http://no..such.host/", status: 1, want: "FAIL  http  http://no..such.host/  resolve: no such host"},
+	check(t, vars{"at": "http://" + host, "closed": dead(t)}, []row{
+		{"--http $at", 0, "ok    http  $at  200 OK"},
+		{"--http $at/204", 0, "ok    http  $at/204  204 No Content"},
+		{"--http $at/304", 1, "FAIL  http  $at/304  reply: 304 Not Modified"},
+		{"--http $at/401", 1, "FAIL  http  $at/401  reply: 401 Unauthorized"},
+		{"--http $at/404", 1, "FAIL  http  $at/404  reply: 404 Not Found"},
+		{"--http $at/500", 1, "FAIL  http  $at/500  reply: 500 Internal Server Error"},
+		{"--http $at/503", 1, "FAIL  http  $at/503  reply: 503 Service Unavailable"},
+		{"--http $at/299", 0, "ok    http  $at/299  299 status code 299"}, // net/http's reason phrase
+		{"--http-status 200-299,401 --http $at/401", 0, "ok    http  $at/401  401 Unauthorized"},
+		{"--http-status 200-299,401 --http $at/402", 1, "FAIL  http  $at/402  reply: 402 Payment Required"},
+		{"--http-status 404 --http $at", 1, "FAIL  http  $at  reply: 200 OK"},
+		{"--http-body well$ --http $at", 0, "ok    http  $at  200 OK"},
+		{"--http-body broken --http $at", 1, "FAIL  http  $at  reply: 200 OK, body does not match --http-body"},
+		{"--http-body well --http $at/500", 1, "FAIL  http  $at/500  reply: 500 Internal Server Error"},
+		{"--http http://$closed", 1, "FAIL  http  http://$closed  connect: connection refused"},
+		{"--http http://no..such.host/", 1, "FAIL  http  http://no..such.host/  resolve: no such host"},
 	})
 }
 
@@ -117,11 +95,11 @@ func TestHTTPHealth(t *testing.T) {
 			io.WriteString(w, test.body)
 		})
 		for _, path := range []string{"", "/chunked"} {
-			r := row{args: "--http http://" + host + path, want: "ok    http  http://" + host + path + "  " + test.want}
+			r := row{"--http http://$host$path", 0, "ok    http  http://$host$path  " + test.want}
 			if test.fail {
-				r.status, r.want = 1, "FAIL  http  http://"+host+path+"  reply: "+test.want
+				r.status, r.want = 1, "FAIL  http  http://$host$path  reply: "+test.want
 			}
-			r.check(t)
+			r.check(t, vars{"host": host, "path": path})
 		}
 	}
 }
@@ -187,15 +165,14 @@ func TestHTTPRedirect(t *testing.T) {
 			http.Redirect(w, r, "/"+strconv.Itoa(left-1), http.StatusFound)
 		}
 	})
-	at := "http://" + host
-	check(t, []row{
-		{args: "--http " + at + "/1", want: "ok    http  " + at + "/1  200 OK"},
-		{args: "--http " + at + "/10", want: "ok    http  " + at + "/10  200 OK"},
-		{args: "--http " + at + "/11", status: 1, want: "FAIL  http  " + at + "/11  reply: more than 10 redirects"},
-		{args: "--http " + at + "/loop", status: 1, want: "FAIL  http  " + at + "/loop  reply: more than 10 redirects"},
-		{args: "--http " + at + "/broken", status: 1, want: "FAIL  http  " + at + "/broken  reply: 500 Internal Server Error"},
-		{args: "--http " + at + "/nowhere", status: 1, want: "FAIL  http  " + at + "/nowhere  reply: …"},
-		{args: "--http-status 302 --http " + at + "/1", want: "ok    http  " + at + "/1  302 Found"},
+	check(t, vars{"at": "http://" + host}, []row{
+		{"--http $at/1", 0, "ok    http  $at/1  200 OK"},
+		{"--http $at/10", 0, "ok    http  $at/10  200 OK"},
+		{"--http $at/11", 1, "FAIL  http  $at/11  reply: more than 10 redirects"},
+		{"--http $at/loop", 1, "FAIL  http  $at/loop  reply: more than 10 redirects"},
+		{"--http $at/broken", 1, "FAIL  http  $at/broken  reply: 500 Internal Server Error"},
+		{"--http $at/nowhere", 1, "FAIL  http  $at/nowhere  reply: …"},
+		{"--http-status 302 --http $at/1", 0, "ok    http  $at/1  302 Found"},
 	})
 	run(t, nil, "--http", "http://app:secret@"+host+"/other", "--http-header", "X-Token: secret", "--http-header", "Cookie: secret")
 	header := last().Header
@@ -218,12 +195,13 @@ func TestHTTPAddress(t *testing.T) {
 		fmt.Fprintf(w, `{"status":%q}`, r.Host+r.URL.Path)
 	}))
 	t.Cleanup(func() { l.Close() })
-	escaped := "http+unix://" + url.PathEscape(socket)
+	v := vars{"four": four, "port": port, "escaped": "http+unix://" + url.PathEscape(socket)}
 	rows := []row{
-		{args: "--http http://localhost:" + port, want: "ok    http  http://localhost:" + port + "  200 OK"},
-		{args: "--http " + escaped + "/health", want: "ok    http  " + escaped + `/health  200 OK, status "localhost/health"`},
-		{args: "--http http+unix://%2Fno%2Fsuch.sock/health", status: 1, want: "FAIL  http  http+unix://%2Fno%2Fsuch.sock/health  connect: no such file or directory"},
-		{args: "--http http://" + four + "/?token=abc&b=c", want: "ok    http  http://" + four + "/?token=***&b=***  200 OK"},
+		{"--http http://localhost:$port", 0, "ok    http  http://localhost:$port  200 OK"},
+		{"--http $escaped/health", 0, `ok    http  $escaped/health  200 OK, status "localhost/health"`},
+		{"--http http+unix://%2Fno%2Fsuch.sock/health", 1,
+			"FAIL  http  http+unix://%2Fno%2Fsuch.sock/health  connect: no such file or directory"},
+		{"--http http://$four/?token=abc&b=c", 0, "ok    http  http://$four/?token=***&b=***  200 OK"},
 	}
 	if testbed.HasIPv6() {
 		l, err := net.Listen("tcp", "[::1]:0")
@@ -233,12 +211,13 @@ func TestHTTPAddress(t *testing.T) {
 		six := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}}
 		six.Start()
 		t.Cleanup(six.Close)
-		at := l.Addr().String()
+		v["six"] = l.Addr().String()
+		_, v["sixport"], _ = net.SplitHostPort(v["six"])
 		rows = append(rows,
-			row{args: "--http http://" + at, want: "ok    http  http://" + at + "  200 OK"},
-			row{args: "--http http://localhost" + at[5:], want: "ok    http  http://localhost" + at[5:] + "  200 OK"})
+			row{"--http http://$six", 0, "ok    http  http://$six  200 OK"},
+			row{"--http http://localhost:$sixport", 0, "ok    http  http://localhost:$sixport  200 OK"})
 	}
-	check(t, rows)
+	check(t, v, rows)
 }
 
 // TestHTTPProxy has a proxy in every variable; nothing may reach it.
@@ -247,10 +226,10 @@ func TestHTTPProxy(t *testing.T) {
 	proxy := httpServer(t, func(http.ResponseWriter, *http.Request) { t.Error("the proxy was asked") })
 	env := []string{"HTTP_PROXY=http://" + proxy, "http_proxy=http://" + proxy, "HTTPS_PROXY=http://" + proxy, "https_proxy=http://" + proxy,
 		"ALL_PROXY=http://" + proxy, "all_proxy=http://" + proxy}
-	check(t, []row{
-		{args: "--http http://no..such.host", env: env, status: 1, want: "FAIL  http  http://no..such.host  resolve: no such host"},
-		{args: "--http https://no..such.host", env: env, status: 1, want: "FAIL  http  https://no..such.host  resolve: no such host"},
-	})
+	check(t, nil, []row{
+		{"--http http://no..such.host", 1, "FAIL  http  http://no..such.host  resolve: no such host"},
+		{"--http https://no..such.host", 1, "FAIL  http  https://no..such.host  resolve: no such host"},
+	}, env...)
 }
 
 func TestHTTPS(t *testing.T) {
@@ -275,25 +254,26 @@ func TestHTTPS(t *testing.T) {
 	old := "https://" + serve(&tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}, testbed.Leaf{})
 	plain := "https://" + httpServer(t, fine)
 	client, foreign := ca.Issue(t, testbed.Leaf{CommonName: "app"}), stranger.Issue(t, testbed.Leaf{CommonName: "app"})
-	cert := func(p testbed.Pair) string { return " --tls-cert " + p.Cert + " --tls-key " + p.Key }
-	trust := "--tls-ca " + ca.File + " --http "
-	check(t, []row{
-		{args: trust + "https://" + good, want: "ok    http  https://" + good + "  200 OK"},
-		{args: trust + local, want: "ok    http  " + local + "  200 OK"},
-		{args: "--http " + local, env: []string{"HEALTHCHECK_TLS_CA=" + ca.File}, want: "ok    http  " + local + "  200 OK"},
-		{args: "--http " + local, status: 1, want: "FAIL  http  " + local + "  tls: certificate signed by unknown authority"},
-		{args: "--tls-ca " + stranger.File + " --http " + local, status: 1, want: "FAIL  http  " + local + "  tls: certificate signed by unknown authority…"},
-		{args: "--tls-insecure --http " + local, want: "ok    http  " + local + "  200 OK"},
-		{args: trust + other, status: 1, want: "FAIL  http  " + other + "  tls: …127.0.0.1…"},
-		{args: trust + other + " --tls-server-name db.example", want: "ok    http  " + other + "  200 OK"},
-		{args: trust + local + " --tls-server-name db.example", status: 1, want: "FAIL  http  " + local + "  tls: certificate is valid for localhost, not db.example"},
-		{args: trust + expired, status: 1, want: "FAIL  http  " + expired + "  tls: certificate has expired…"},
-		{args: trust + mutual, status: 1, want: "FAIL  http  " + mutual + "  tls: …certificate required"},
-		{args: trust + mutual + cert(client), want: "ok    http  " + mutual + "  200 OK"},
-		{args: trust + mutual + cert(foreign), status: 1, want: "FAIL  http  " + mutual + "  tls: …"},
-		{args: trust + old, status: 1, want: "FAIL  http  " + old + "  tls: …protocol version…"},
-		{args: trust + plain, status: 1, want: "FAIL  http  " + plain + "  tls: the server does not speak TLS"},
-		{args: "--http http://" + good, status: 1, want: "FAIL  http  http://" + good + "  reply: 400 Bad Request"},
+	check(t, vars{"good": good, "local": local, "other": other, "expired": expired, "mutual": mutual, "old": old, "plain": plain,
+		"ca": ca.File, "stranger": stranger.File, "clientcert": client.Cert, "clientkey": client.Key,
+		"foreigncert": foreign.Cert, "foreignkey": foreign.Key}, []row{
+		{"--tls-ca $ca --http https://$good", 0, "ok    http  https://$good  200 OK"},
+		{"--tls-ca $ca --http $local", 0, "ok    http  $local  200 OK"},
+		{"HEALTHCHECK_TLS_CA=$ca --http $local", 0, "ok    http  $local  200 OK"},
+		{"--http $local", 1, "FAIL  http  $local  tls: certificate signed by unknown authority"},
+		{"--tls-ca $stranger --http $local", 1, "FAIL  http  $local  tls: certificate signed by unknown authority…"},
+		{"--tls-insecure --http $local", 0, "ok    http  $local  200 OK"},
+		{"--tls-ca $ca --http $other", 1, "FAIL  http  $other  tls: …127.0.0.1…"},
+		{"--tls-ca $ca --http $other --tls-server-name db.example", 0, "ok    http  $other  200 OK"},
+		{"--tls-ca $ca --http $local --tls-server-name db.example", 1,
+			"FAIL  http  $local  tls: certificate is valid for localhost, not db.example"},
+		{"--tls-ca $ca --http $expired", 1, "FAIL  http  $expired  tls: certificate has expired…"},
+		{"--tls-ca $ca --http $mutual", 1, "FAIL  http  $mutual  tls: …certificate required"},
+		{"--tls-ca $ca --http $mutual --tls-cert $clientcert --tls-key $clientkey", 0, "ok    http  $mutual  200 OK"},
+		{"--tls-ca $ca --http $mutual --tls-cert $foreigncert --tls-key $foreignkey", 1, "FAIL  http  $mutual  tls: …"},
+		{"--tls-ca $ca --http $old", 1, "FAIL  http  $old  tls: …protocol version…"},
+		{"--tls-ca $ca --http $plain", 1, "FAIL  http  $plain  tls: the server does not speak TLS"},
+		{"--http http://$good", 1, "FAIL  http  http://$good  reply: 400 Bad Request"},
 	})
 }
 
@@ -307,17 +287,16 @@ func TestNginx(t *testing.T) {
 		location = /loop   { return 302 /loop; }`
 	s := testbed.Nginx(t, body)
 	secure := testbed.NginxTLS(t, ca.Issue(t, testbed.Leaf{}), body)
-	at, socket := "http://localhost:"+s.Port, "http+unix://"+url.PathEscape(s.HTTPSocket())
-	tlsAt := "https://localhost:" + secure.Port
-	check(t, []row{
-		{args: "--http " + at + "/health", want: "ok    http  " + at + `/health  200 OK, status "ok", database ok`},
-		{args: "--http " + at + "/moved", want: "ok    http  " + at + `/moved  200 OK, status "ok", database ok`},
-		{args: "--http " + at + "/loop", status: 1, want: "FAIL  http  " + at + "/loop  reply: more than 10 redirects"},
-		{args: "--http " + at + "/none", status: 1, want: "FAIL  http  " + at + "/none  reply: 404 Not Found"},
-		{args: "--http " + at + "/error", status: 1, want: "FAIL  http  " + at + "/error  reply: 500 Internal Server Error"},
-		{args: "--http " + socket + "/health", want: "ok    http  " + socket + `/health  200 OK, status "ok", database ok`},
-		{args: "--http " + tlsAt + "/health --tls-ca " + ca.File, want: "ok    http  " + tlsAt + `/health  200 OK, status "ok", database ok`},
-		{args: "--http " + tlsAt + "/health", status: 1, want: "FAIL  http  " + tlsAt + "/health  tls: certificate signed by unknown authority"},
-		{args: "--http http://localhost:" + secure.Port, status: 1, want: "FAIL  http  http://localhost:" + secure.Port + "  reply: 400 Bad Request"},
+	check(t, vars{"at": "http://localhost:" + s.Port, "socket": "http+unix://" + url.PathEscape(s.HTTPSocket()),
+		"tlsAt": "https://localhost:" + secure.Port, "secureport": secure.Port, "ca": ca.File}, []row{
+		{"--http $at/health", 0, `ok    http  $at/health  200 OK, status "ok", database ok`},
+		{"--http $at/moved", 0, `ok    http  $at/moved  200 OK, status "ok", database ok`},
+		{"--http $at/loop", 1, "FAIL  http  $at/loop  reply: more than 10 redirects"},
+		{"--http $at/none", 1, "FAIL  http  $at/none  reply: 404 Not Found"},
+		{"--http $at/error", 1, "FAIL  http  $at/error  reply: 500 Internal Server Error"},
+		{"--http $socket/health", 0, `ok    http  $socket/health  200 OK, status "ok", database ok`},
+		{"--http $tlsAt/health --tls-ca $ca", 0, `ok    http  $tlsAt/health  200 OK, status "ok", database ok`},
+		{"--http $tlsAt/health", 1, "FAIL  http  $tlsAt/health  tls: certificate signed by unknown authority"},
+		{"--http http://localhost:$secureport", 1, "FAIL  http  http://localhost:$secureport  reply: 400 Bad Request"},
 	})
 }

@@ -26,72 +26,6 @@ import (
 	"alfred/healthcheck/test/testbed"
 )
 
-const (
-	contentText = "text/plain; version=0.0.4; charset=utf-8"
-	contentOpen = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-)
-
-// A family is one of a scrape: its type, and each series in the order written.
-type family struct {
-	name, kind string
-	labels     []string // of the first series
-	series     []string
-	values     map[string]float64
-}
-
-var sampleLine = regexp.MustCompile(`^([a-z_]+)(\{(.*)\})? (\S+)$`)
-
-// parse reads text 0.0.4 as this program writes it, and fails at anything else.
-func parse(t testing.TB, body string) (list []family) {
-	t.Helper()
-	if !strings.HasSuffix(body, "\n") {
-		t.Fatalf("the last line has no end:\n%s", body)
-	}
-	for line := range strings.Lines(body) {
-		line = strings.TrimSuffix(line, "\n")
-		if rest, ok := strings.CutPrefix(line, "# TYPE "); ok {
-			name, kind, _ := strings.Cut(rest, " ")
-			if slices.ContainsFunc(list, func(f family) bool { return f.name == name }) {
-				t.Fatalf("%s is there twice:\n%s", name, body)
-			}
-			list = append(list, family{name: name, kind: kind, values: map[string]float64{}})
-			continue
-		}
-		last := &list[max(len(list)-1, 0)]
-		if rest, ok := strings.CutPrefix(line, "# HELP "+last.name+" "); ok && rest != "" {
-			continue
-		}
-		m := sampleLine.FindStringSubmatch(line)
-		if m == nil || m[1] != last.name {
-			t.Fatalf("unexpected line %q in\n%s", line, body)
-		}
-		v, err := strconv.ParseFloat(m[4], 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(last.series) == 0 {
-			for _, pair := range regexp.MustCompile(`(\w+)="(?:[^"\\]|\\.)*"`).FindAllStringSubmatch(m[3], -1) {
-				last.labels = append(last.labels, pair[1])
-			}
-		}
-		series := m[1] + m[2]
-		last.series = append(last.series, series)
-		last.values[series] = v
-	}
-	return list
-}
-
-// value is that of a series in a scrape, as it is written there; NaN where it is missing.
-func value(scrape, series string) float64 {
-	for line := range strings.Lines(scrape) {
-		if rest, ok := strings.CutPrefix(line, series+" "); ok {
-			v, _ := strconv.ParseFloat(strings.TrimSpace(rest), 64)
-			return v
-		}
-	}
-	return math.NaN()
-}
-
 // healthyAPI is a service with dependencies, over TLS, and the options that check it as api.
 func healthyAPI(t testing.TB) []string {
 	t.Helper()
@@ -286,16 +220,6 @@ print(json.dumps([[f.name, f.type, len(f.samples)] for f in parse(sys.stdin.buff
 			t.Errorf("read %v, want %v", read, want)
 		}
 	})
-}
-
-// pythonWith is Debian's own Python, if it has a module: one earlier on PATH lacks Debian's modules.
-func pythonWith(t testing.TB, module string) string {
-	t.Helper()
-	const python = "/usr/bin/python3"
-	if exec.Command(python, "-c", "import "+module).Run() != nil {
-		testbed.Missing(t, module, "%s has no module %s", python, module)
-	}
-	return python
 }
 
 // TestPrometheus has a real server scrape for a few rounds, and compares what it has stored.

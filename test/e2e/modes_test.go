@@ -20,69 +20,72 @@ import (
 // TestWrapperUsage: what is wrong with the wrapper's options, and where they do not belong.
 func TestWrapperUsage(t *testing.T) {
 	t.Parallel()
-	check(t, []row{
-		{args: "--", status: 125, want: "no command behind --\nname it…"},
-		{args: "--tcp localhost:80 --", status: 125, want: "no command behind --"},
-		{args: "--export-prom :0 sleep 1", status: 125, want: "unexpected positional argument, word 3 …\n…--…"},
-		{args: "--export-prom :0 sleep -- true", status: 125, want: "unexpected positional argument, word 3 …"},
-		{args: "--export-prom :0", status: 125, want: "no check is named\n…"},
-		{args: "--export-prom", status: 125, want: "--export-prom: its value is missing"},
+	check(t, nil, []row{
+		{"--", 125, "no command behind --\nname it…"},
+		{"--tcp localhost:80 --", 125, "no command behind --"},
+		{"--export-prom :0 sleep 1", 125, "unexpected positional argument, word 3 …\n…--…"},
+		{"--export-prom :0 sleep -- true", 125, "unexpected positional argument, word 3 …"},
+		{"--export-prom :0", 125, "no check is named\n…"},
+		{"--export-prom", 125, "--export-prom: its value is missing"},
 
 		// Where they do not belong: on the command line an error that says where they do.
-		{args: "--stop-signal TERM:INT --tcp localhost:80", status: 125, want: "--stop-signal goes with a command behind --"},
-		{args: "--kill-after 5s --tcp localhost:80", status: 125, want: "--kill-after goes with a command behind --"},
-		{args: "--success-status 1 --tcp localhost:80", status: 125, want: "--success-status goes with a command behind --"},
-		{args: "--signal-group --tcp localhost:80", status: 125, want: "--signal-group goes with a command behind --"},
-		{args: "--signal-group --export-prom :0 --tcp localhost:80", status: 125, want: "--signal-group goes with a command behind --"},
-		{args: "--interval 5s --tcp localhost:80", status: 125, want: "--interval goes with a command behind --, or with --export-prom"},
-		{args: "--json --export-prom :0 --tcp localhost:80", status: 125, want: "--json goes with a probe, not with a command or --export-prom"},
-		{args: "--json -- true", status: 125, want: "--json goes with a probe, not with a command or --export-prom"},
-		{args: "--wait 5s --export-prom :0 --tcp localhost:80", status: 125, want: "--wait goes with a probe or with a command behind --"},
+		{"--stop-signal TERM:INT --tcp localhost:80", 125, "--stop-signal goes with a command behind --"},
+		{"--kill-after 5s --tcp localhost:80", 125, "--kill-after goes with a command behind --"},
+		{"--success-status 1 --tcp localhost:80", 125, "--success-status goes with a command behind --"},
+		{"--signal-group --tcp localhost:80", 125, "--signal-group goes with a command behind --"},
+		{"--signal-group --export-prom :0 --tcp localhost:80", 125, "--signal-group goes with a command behind --"},
+		{"--interval 5s --tcp localhost:80", 125, "--interval goes with a command behind --, or with --export-prom"},
+		{"--json --export-prom :0 --tcp localhost:80", 125, "--json goes with a probe, not with a command or --export-prom"},
+		{"--json -- true", 125, "--json goes with a probe, not with a command or --export-prom"},
+		{"--wait 5s --export-prom :0 --tcp localhost:80", 125, "--wait goes with a probe or with a command behind --"},
 
-		{args: "--export-prom 9091x -- true", status: 125, want: "--export-prom: not an address to listen on\nwrite :9091, 127.0.0.1:9091 or [::1]:9091"},
-		{args: "--export-prom 65536 -- true", status: 125, want: "--export-prom: not an address…"},
-		{args: "--export-prom :65536 -- true", status: 125, want: "--export-prom: not an address…"},
-		{args: "--export-prom :-1 -- true", status: 125, want: "--export-prom: not an address…"},
-		{args: "--export-prom 127.0.0.1 -- true", status: 125, want: "--export-prom: not an address…"},
-		{args: "--export-prom 127.0.0.1: -- true", status: 125, want: "--export-prom: not an address…"},
-		{args: "--export-prom ::1:9091 -- true", status: 125, want: "--export-prom: not an address…"},
-		{args: "--export-prom http://localhost:9091 -- true", status: 125, want: "--export-prom: not an address…"},
-		{args: "--export-prom :http -- true", status: 125, want: "--export-prom: not an address…"},
-		{args: "--export-prom '' -- true", status: 125, want: "--export-prom: not an address…"},
-		{args: "--export-prom 192.0.2.1:9091 -- true", status: 125, want: "--export-prom: cannot listen on 192.0.2.1:9091: cannot assign requested address\n…port 0…"},
+		{"--export-prom 9091x -- true", 125,
+			"--export-prom: not an address to listen on\nwrite :9091, 127.0.0.1:9091 or [::1]:9091"},
+		{"--export-prom 65536 -- true", 125, "--export-prom: not an address…"},
+		{"--export-prom :65536 -- true", 125, "--export-prom: not an address…"},
+		{"--export-prom :-1 -- true", 125, "--export-prom: not an address…"},
+		{"--export-prom 127.0.0.1 -- true", 125, "--export-prom: not an address…"},
+		{"--export-prom 127.0.0.1: -- true", 125, "--export-prom: not an address…"},
+		{"--export-prom ::1:9091 -- true", 125, "--export-prom: not an address…"},
+		{"--export-prom http://localhost:9091 -- true", 125, "--export-prom: not an address…"},
+		{"--export-prom :http -- true", 125, "--export-prom: not an address…"},
+		{"--export-prom '' -- true", 125, "--export-prom: not an address…"},
+		{"--export-prom 192.0.2.1:9091 -- true", 125,
+			"--export-prom: cannot listen on 192.0.2.1:9091: cannot assign requested address\n" +
+				"…port 0…"},
 
-		{args: "--interval 5 -- true", status: 125, want: "--interval: a duration has a unit\nwrite 5s for seconds"},
-		{args: "--interval 0 -- true", status: 125, want: "--interval: a duration of at least 10ms is wanted"},
-		{args: "--interval 9ms -- true", status: 125, want: "--interval: a duration of at least 10ms is wanted"},
-		{args: "--interval often -- true", status: 125, want: "--interval: not a duration\nwrite 5s, 500ms or 1m30s"},
-		{args: "--kill-after 10 -- true", status: 125, want: "--kill-after: a duration has a unit\nwrite 10s for seconds"},
-		{args: "--kill-after -1s -- true", status: 125, want: "--kill-after: a duration of at least 0s is wanted"},
-		{args: "--wait -1s -- true", status: 125, want: "--wait: a duration of at least 0s is wanted"},
-		{args: "--stop-signal TERM -- true", status: 125, want: "--stop-signal: …\nwrite TERM:INT, or TERM:0 to drop it"},
-		{args: "--stop-signal TERM: -- true", status: 125, want: "--stop-signal: …"},
-		{args: "--stop-signal :INT -- true", status: 125, want: "--stop-signal: …"},
-		{args: "--stop-signal TERM:STOPP -- true", status: 125, want: "--stop-signal: unknown signal \"STOPP\""},
-		{args: "--stop-signal FOO:INT -- true", status: 125, want: "--stop-signal: unknown signal \"FOO\""},
-		{args: "--stop-signal 0:INT -- true", status: 125, want: "--stop-signal: unknown signal \"0\""},
-		{args: "--stop-signal TERM:65 -- true", status: 125, want: "--stop-signal: unknown signal \"65\""},
-		{args: "--stop-signal KILL:TERM -- true", status: 125, want: "--stop-signal: signal KILL is never passed on"},
-		{args: "--stop-signal CHLD:TERM -- true", status: 125, want: "--stop-signal: signal CHLD is never passed on"},
-		{args: "--stop-signal TERM:INT:HUP -- true", status: 125, want: "--stop-signal: …"},
-		{args: "--success-status 256 -- true", status: 125, want: "--success-status: a status is a number from 0 to 255"},
-		{args: "--success-status -1 -- true", status: 125, want: "--success-status: a status is a number from 0 to 255"},
-		{args: "--success-status TERM -- true", status: 125, want: "--success-status: a status is a number from 0 to 255"},
-		{args: "--signal-group=group -- true", status: 125, want: "--signal-group: it is true or false"},
-		{args: "--tcp localhost -- true", status: 125, want: "--tcp tcp: …"},
-		{args: "--redis redis://:${NO_SUCH}@localhost -- true", status: 125, want: "--redis redis: ${NO_SUCH}: the variable is not set"},
+		{"--interval 5 -- true", 125, "--interval: a duration has a unit\nwrite 5s for seconds"},
+		{"--interval 0 -- true", 125, "--interval: a duration of at least 10ms is wanted"},
+		{"--interval 9ms -- true", 125, "--interval: a duration of at least 10ms is wanted"},
+		{"--interval often -- true", 125, "--interval: not a duration\nwrite 5s, 500ms or 1m30s"},
+		{"--kill-after 10 -- true", 125, "--kill-after: a duration has a unit\nwrite 10s for seconds"},
+		{"--kill-after -1s -- true", 125, "--kill-after: a duration of at least 0s is wanted"},
+		{"--wait -1s -- true", 125, "--wait: a duration of at least 0s is wanted"},
+		{"--stop-signal TERM -- true", 125, "--stop-signal: …\nwrite TERM:INT, or TERM:0 to drop it"},
+		{"--stop-signal TERM: -- true", 125, "--stop-signal: …"},
+		{"--stop-signal :INT -- true", 125, "--stop-signal: …"},
+		{"--stop-signal TERM:STOPP -- true", 125, `--stop-signal: unknown signal "STOPP"`},
+		{"--stop-signal FOO:INT -- true", 125, `--stop-signal: unknown signal "FOO"`},
+		{"--stop-signal 0:INT -- true", 125, `--stop-signal: unknown signal "0"`},
+		{"--stop-signal TERM:65 -- true", 125, `--stop-signal: unknown signal "65"`},
+		{"--stop-signal KILL:TERM -- true", 125, "--stop-signal: signal KILL is never passed on"},
+		{"--stop-signal CHLD:TERM -- true", 125, "--stop-signal: signal CHLD is never passed on"},
+		{"--stop-signal TERM:INT:HUP -- true", 125, "--stop-signal: …"},
+		{"--success-status 256 -- true", 125, "--success-status: a status is a number from 0 to 255"},
+		{"--success-status -1 -- true", 125, "--success-status: a status is a number from 0 to 255"},
+		{"--success-status TERM -- true", 125, "--success-status: a status is a number from 0 to 255"},
+		{"--signal-group=group -- true", 125, "--signal-group: it is true or false"},
+		{"--tcp localhost -- true", 125, "--tcp tcp: …"},
+		{"--redis redis://:${NO_SUCH}@localhost -- true", 125, "--redis redis: ${NO_SUCH}: the variable is not set"},
 
 		// In the environment.
-		{args: "-- true", env: []string{"HEALTHCHECK_KILL_AFTER=soon"}, status: 125, want: "HEALTHCHECK_KILL_AFTER: not a duration"},
-		{args: "-- true", env: []string{"HEALTHCHECK_STOP_SIGNAL=TERM:INT\nTERM"}, status: 125, want: "HEALTHCHECK_STOP_SIGNAL: …"},
-		{args: "-- true", env: []string{"HEALTHCHECK_SUCCESS_STATUS=143,0"}, status: 125, want: "HEALTHCHECK_SUCCESS_STATUS: …"},
-		{args: "-- true", env: []string{"HEALTHCHECK_SIGNAL_GROUP=si"}, status: 125, want: "HEALTHCHECK_SIGNAL_GROUP: it is true or false"},
-		{args: "-- true", env: []string{"HEALTHCHECK_EXPORT_PROM=nowhere"}, status: 125, want: "HEALTHCHECK_EXPORT_PROM: not an address…"},
-		{args: "-- true", env: []string{"HEALTHCHECK_TCP=localhost"}, status: 125, want: "HEALTHCHECK_TCP tcp: …"},
-		{args: "--export-prom :0 --tcp localhost:80", env: []string{"HEALTHCHECK_INTERVAL=1"}, status: 125, want: "HEALTHCHECK_INTERVAL: a duration has a unit…"},
+		{"HEALTHCHECK_KILL_AFTER=soon -- true", 125, "HEALTHCHECK_KILL_AFTER: not a duration"},
+		{"HEALTHCHECK_STOP_SIGNAL=TERM:INT\nTERM -- true", 125, "HEALTHCHECK_STOP_SIGNAL: …"},
+		{"HEALTHCHECK_SUCCESS_STATUS=143,0 -- true", 125, "HEALTHCHECK_SUCCESS_STATUS: …"},
+		{"HEALTHCHECK_SIGNAL_GROUP=si -- true", 125, "HEALTHCHECK_SIGNAL_GROUP: it is true or false"},
+		{"HEALTHCHECK_EXPORT_PROM=nowhere -- true", 125, "HEALTHCHECK_EXPORT_PROM: not an address…"},
+		{"HEALTHCHECK_TCP=localhost -- true", 125, "HEALTHCHECK_TCP tcp: …"},
+		{"HEALTHCHECK_INTERVAL=1 --export-prom :0 --tcp localhost:80", 125, "HEALTHCHECK_INTERVAL: a duration has a unit…"},
 	})
 }
 
@@ -138,17 +141,23 @@ func TestExportAddress(t *testing.T) {
 func TestProbeStaysProbe(t *testing.T) {
 	t.Parallel()
 	open, closed := accept(t), dead(t)
+	v := vars{"open": open, "closed": closed}
 	env := []string{"HEALTHCHECK_EXPORT_PROM=" + open, "HEALTHCHECK_WAIT=1h", "HEALTHCHECK_INTERVAL=never", "HEALTHCHECK_KILL_AFTER=never",
 		"HEALTHCHECK_STOP_SIGNAL=none", "HEALTHCHECK_SUCCESS_STATUS=none", "HEALTHCHECK_SIGNAL_GROUP=maybe"}
 	checks := append(env, "HEALTHCHECK_TCP=up="+open+"\r\n\ndb="+closed, "HEALTHCHECK_REDIS=cache=redis://"+closed)
-	check(t, []row{
-		{args: "--tcp " + open, env: env, want: "ok    tcp  " + open + "  connected"},
-		{args: "--tcp " + closed, env: env, status: 1, want: "FAIL  tcp  " + closed + "  connect: connection refused"},
-		{args: "", env: env, status: 125, want: "no check is named"},
-		{args: "", env: checks, status: 1, want: "ok    up  " + open + "  connected\nFAIL  db  " + closed + "  connect: connection refused\nFAIL  cache  redis://" + closed + "  connect: connection refused"},
-		{args: "--tcp mine=" + open, env: checks, want: "ok    mine  " + open + "  connected"}, // a check of one's own, and no other
-		{args: "--timeout 1s --tcp " + open, env: checks, want: "ok    tcp  " + open + "  connected"},
-	})
+	check(t, v, []row{
+		{"--tcp $open", 0, "ok    tcp  $open  connected"},
+		{"--tcp $closed", 1, "FAIL  tcp  $closed  connect: connection refused"},
+		{"", 125, "no check is named"},
+	}, env...)
+	check(t, v, []row{
+		{"", 1,
+			"ok    up  $open  connected\n" +
+				"FAIL  db  $closed  connect: connection refused\n" +
+				"FAIL  cache  redis://$closed  connect: connection refused"},
+		{"--tcp mine=$open", 0, "ok    mine  $open  connected"}, // a check of one's own, and no other
+		{"--timeout 1s --tcp $open", 0, "ok    tcp  $open  connected"},
+	}, checks...)
 	// The wrapper itself runs them, and so does the probe inside it.
 	s := serve(t, []string{"HEALTHCHECK_EXPORT_PROM=127.0.0.1:0", "HEALTHCHECK_INTERVAL=1h", checks[len(checks)-2], checks[len(checks)-1]},
 		"--", "sh", "-c", built+"; echo status $?; exec sleep 600")

@@ -23,24 +23,23 @@ import (
 
 func TestEnvironment(t *testing.T) {
 	t.Parallel()
-	open, closed := accept(t), dead(t)
-	okTCP := "ok    tcp  " + open + "  connected"
-	check(t, []row{
-		{args: "", env: []string{"HEALTHCHECK_TCP=" + open}, want: okTCP},
-		{args: "", env: []string{"HEALTHCHECK_TCP=" + open + "\nb=" + closed + "\n", "HEALTHCHECK_REDIS=redis://" + closed}, status: 1,
-			want: okTCP + "\nFAIL  b  " + closed + "  connect: connection refused\nFAIL  redis  redis://" + closed + "  connect: connection refused"},
+	check(t, vars{"open": accept(t), "closed": dead(t)}, []row{
+		{"HEALTHCHECK_TCP=$open", 0, "ok    tcp  $open  connected"},
+		{"HEALTHCHECK_TCP=$open\nb=$closed\n HEALTHCHECK_REDIS=redis://$closed", 1,
+			"ok    tcp  $open  connected\n" +
+				"FAIL  b  $closed  connect: connection refused\n" +
+				"FAIL  redis  redis://$closed  connect: connection refused"},
 		// Checks count only where the command line names none; options always do.
-		{args: "--tcp " + open, env: []string{"HEALTHCHECK_REDIS=redis://" + closed, "HEALTHCHECK_TCP=nonsense"}, want: okTCP},
-		{args: "", env: []string{"HEALTHCHECK_TCP=" + open, "HEALTHCHECK_TIMEOUT=never"}, status: 125, want: "HEALTHCHECK_TIMEOUT…"},
-		{args: "--timeout 5s", env: []string{"HEALTHCHECK_TCP=" + open, "HEALTHCHECK_TIMEOUT=never"}, want: okTCP},
+		{"HEALTHCHECK_REDIS=redis://$closed HEALTHCHECK_TCP=nonsense --tcp $open", 0, "ok    tcp  $open  connected"},
+		{"HEALTHCHECK_TCP=$open HEALTHCHECK_TIMEOUT=never", 125, "HEALTHCHECK_TIMEOUT…"},
+		{"HEALTHCHECK_TCP=$open HEALTHCHECK_TIMEOUT=never --timeout 5s", 0, "ok    tcp  $open  connected"},
 		// What is a wrapper's stays away from a probe.
-		{args: "", env: []string{"HEALTHCHECK_TCP=" + open, "HEALTHCHECK_EXPORT_PROM=:9091", "HEALTHCHECK_WAIT=nonsense",
-			"HEALTHCHECK_KILL_AFTER=nonsense", "HEALTHCHECK_STOP_SIGNAL=nonsense", "HEALTHCHECK_SIGNAL_GROUP=nonsense",
-			"HEALTHCHECK_SUCCESS_STATUS=nonsense", "HEALTHCHECK_INTERVAL=nonsense"}, want: okTCP},
-		{args: "", env: []string{"HEALTHCHECK_TCP=" + closed, "HEALTHCHECK_WAIT=1h"}, status: 1, want: "FAIL  tcp  " + closed + "  connect: connection refused"},
-		{args: "", env: []string{"HEALTHCHECK_TCP=nonsense"}, status: 125, want: "HEALTHCHECK_TCP…"},
-		{args: "", env: []string{"HEALTHCHECK_TCP="}, status: 125, want: "…no check…"},
-		{args: "", env: []string{"HEALTHCHECK_HTTP=localhost:80"}, status: 125, want: "HEALTHCHECK_HTTP…"},
+		{"HEALTHCHECK_TCP=$open HEALTHCHECK_EXPORT_PROM=:9091 HEALTHCHECK_WAIT=nonsense HEALTHCHECK_KILL_AFTER=nonsense HEALTHCHECK_STOP_SIGNAL=nonsense HEALTHCHECK_SIGNAL_GROUP=nonsense HEALTHCHECK_SUCCESS_STATUS=nonsense HEALTHCHECK_INTERVAL=nonsense", 0,
+			"ok    tcp  $open  connected"},
+		{"HEALTHCHECK_TCP=$closed HEALTHCHECK_WAIT=1h", 1, "FAIL  tcp  $closed  connect: connection refused"},
+		{"HEALTHCHECK_TCP=nonsense", 125, "HEALTHCHECK_TCP…"},
+		{"HEALTHCHECK_TCP=", 125, "…no check…"},
+		{"HEALTHCHECK_HTTP=localhost:80", 125, "HEALTHCHECK_HTTP…"},
 	})
 }
 
@@ -64,30 +63,30 @@ func TestExpand(t *testing.T) {
 		}
 		return path
 	}
-	newline, empty := file(odd+"\n"), file("")
-	at := "http://" + host
-	check(t, []row{
-		{args: "--http 'http://app:${PW}@" + host + "'", env: []string{"PW=" + odd}, want: "ok    http  " + at + "  200 OK"},
-		{args: "--http 'http://app:${file:" + newline + "}@" + host + "'", want: "ok    http  " + at + "  200 OK"},
-		{args: "--http 'http://" + host + "/?token=${PW}'", env: []string{"PW=" + odd}, want: "ok    http  " + at + "/?token=***  200 OK"},
-		{args: "--http " + at + " --http-header 'X-Token: ${PW}'", env: []string{"PW=" + odd}, want: "ok    http  " + at + "  200 OK"},
-		{args: "--http 'http://app:${PW}@" + host + "'", env: []string{"PW=wrong"}, status: 1, want: "FAIL  http  " + at + "  reply: 403 Forbidden"},
+	v := vars{"host": host, "at": "http://" + host, "odd": odd, "newline": file(odd + "\n"), "empty": file("")}
+	check(t, v, []row{
+		{"PW=$odd --http 'http://app:${PW}@$host'", 0, "ok    http  $at  200 OK"},
+		{"--http 'http://app:${file:$newline}@$host'", 0, "ok    http  $at  200 OK"},
+		{"PW=$odd --http 'http://$host/?token=${PW}'", 0, "ok    http  $at/?token=***  200 OK"},
+		{"PW=$odd --http $at --http-header 'X-Token: ${PW}'", 0, "ok    http  $at  200 OK"},
+		{"PW=wrong --http 'http://app:${PW}@$host'", 1, "FAIL  http  $at  reply: 403 Forbidden"},
 	})
 	open := accept(t)
-	_, port, _ := net.SplitHostPort(open)
-	check(t, []row{
-		{args: "--tcp ${A}", env: []string{"A=" + open}, want: "ok    tcp  " + open + "  connected"},
-		{args: "--tcp 127.0.0.1:${PORT}", env: []string{"PORT=" + port}, want: "ok    tcp  " + open + "  connected"},
-		{args: "--tcp db=${A}", env: []string{"A=" + open}, want: "ok    db  " + open + "  connected"},
-		{args: "", env: []string{"A=" + open, "HEALTHCHECK_TCP=${A}"}, want: "ok    tcp  " + open + "  connected"},
-		{args: "--http http://u:${PW}@localhost", status: 125, want: "--http…${PW}…not set…"},
-		{args: "--redis redis://:${file:/no/such/secret}@localhost", status: 125, want: "--redis…${file:/no/such/secret}…no such file…"},
-		{args: "--postgres postgres://u:${file:/}@localhost", status: 125, want: "--postgres…${file:/}…"},
-		{args: "--http http://${HOST}/", env: []string{"HOST=evil.example/x?"}, status: 125, want: "--http…${HOST}…"},
-		{args: "--http http://u:${PW@localhost", status: 125, want: "--http…${…}…"},
-		{args: "--http http://localhost --http-header 'X: ${PW}'", status: 125, want: "--http-header X…${PW}…not set…"},
+	v["open"] = open
+	_, v["port"], _ = net.SplitHostPort(open)
+	check(t, v, []row{
+		{"A=$open --tcp ${A}", 0, "ok    tcp  $open  connected"},
+		{"PORT=$port --tcp 127.0.0.1:${PORT}", 0, "ok    tcp  $open  connected"},
+		{"A=$open --tcp db=${A}", 0, "ok    db  $open  connected"},
+		{"A=$open HEALTHCHECK_TCP=${A}", 0, "ok    tcp  $open  connected"},
+		{"--http http://u:${PW}@localhost", 125, "--http…${PW}…not set…"},
+		{"--redis redis://:${file:/no/such/secret}@localhost", 125, "--redis…${file:/no/such/secret}…no such file…"},
+		{"--postgres postgres://u:${file:/}@localhost", 125, "--postgres…${file:/}…"},
+		{"HOST=evil.example/x? --http http://${HOST}/", 125, "--http…${HOST}…"},
+		{"--http http://u:${PW@localhost", 125, "--http…${…}…"},
+		{"--http http://localhost --http-header 'X: ${PW}'", 125, "--http-header X…${PW}…not set…"},
 		// An empty password is a password that the server refuses, not a crash.
-		{args: "--http http://u:${file:" + empty + "}@" + host, status: 1, want: "FAIL  http  " + at + "  reply: 403 Forbidden"},
+		{"--http http://u:${file:$empty}@$host", 1, "FAIL  http  $at  reply: 403 Forbidden"},
 	})
 }
 

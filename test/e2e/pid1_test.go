@@ -14,22 +14,6 @@ import (
 	"alfred/healthcheck/test/testbed"
 )
 
-// unshare is the binary, with PATH and env in its environment, started by unshare(1) with the given flags.
-// Where it may not be, for want of root, the test is skipped.
-func unshare(t testing.TB, flags string, env []string, args ...string) *exec.Cmd {
-	t.Helper()
-	path := testbed.Need(t, "unshare")
-	flagWords := strings.Fields(flags)
-	if out, err := exec.Command(path, append(flagWords, "true")...).CombinedOutput(); err != nil {
-		testbed.Missing(t, "unshare", "root is needed for unshare %s: %v, %s", flags, err, out)
-	}
-	cmd := exec.Command(path, append(append(flagWords, built), args...)...)
-	cmd.Env = append(env, "PATH="+os.Getenv("PATH"))
-	return cmd
-}
-
-const asInit = "--pid --fork --kill-child --mount-proc"
-
 // serveAsPID1 is serve in a PID namespace of its own.
 func serveAsPID1(t testing.TB, env []string, args ...string) *service {
 	t.Helper()

@@ -18,15 +18,6 @@ import (
 	"alfred/healthcheck/test/testbed"
 )
 
-func readme(t testing.TB) string {
-	t.Helper()
-	content, err := os.ReadFile(filepath.Join(root, "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
-}
-
 // TestReadme runs every block of README.md. One that it does not know is an error.
 func TestReadme(t *testing.T) {
 	t.Parallel()

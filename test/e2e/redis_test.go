@@ -29,52 +29,61 @@ func TestRedis(t *testing.T) {
 	replica := testbed.Redis(t, "replicaof 127.0.0.1 "+testbed.FreePort(t), "replica-serve-stale-data no")
 	sentinel := testbed.Sentinel(t)
 
-	at := func(s *testbed.Server) string { return "redis://" + s.Addr() }
-	as := func(user string, s *testbed.Server) string { return "redis://" + user + "@" + s.Addr() }
-	ok := func(target string) string { return "ok    redis  " + target + "  PONG" }
-	fail := func(target, why string) string { return "FAIL  redis  " + target + "  " + why }
-	const noSuchUser = "auth: WRONGPASS invalid username-password pair or user is disabled."
-	check(t, []row{
-		{args: "--redis " + at(plain), want: ok(at(plain))},
-		{args: "--redis " + at(plain) + "/", want: ok(at(plain))},
-		{args: "--redis valkey://localhost:" + plain.Port, want: ok("valkey://localhost:" + plain.Port)},
-		{args: "--redis " + at(plain) + "/15", want: ok(at(plain) + "/15")},
-		{args: "--redis " + at(plain) + "?db=3", want: ok(at(plain) + "/3")},
-		{args: "--redis " + at(plain) + "/3?db=3", want: ok(at(plain) + "/3")},
-		{args: "--redis " + at(plain) + "/16", status: 1, want: fail(at(plain)+"/16", "reply: ERR DB index is out of range")},
-		{args: "--redis unix://" + plain.RedisSocket(), want: ok("unix://" + plain.RedisSocket())},
-		{args: "--redis unix://" + plain.RedisSocket() + "?db=1", want: ok("unix://" + plain.RedisSocket() + "?db=1")},
-		{args: "--redis unix:///no/such.sock", status: 1, want: fail("unix:///no/such.sock", "connect: no such file or directory")},
-		{args: "--redis redis://" + dead(t), status: 1, want: fail("redis://…", "connect: connection refused")},
-		{args: "--redis redis://no..such.host", status: 1, want: fail("redis://no..such.host:6379", "resolve: no such host")},
-		{args: "--redis " + as(":wrong", plain), status: 1, want: fail(at(plain), "auth: ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")},
-		{args: "--redis " + as("default:wrong", plain), want: ok(as("default", plain))}, // default has nopass
+	check(t, vars{"plain": plain.Addr(), "plainport": plain.Port, "plainsocket": plain.RedisSocket(),
+		"locked": locked.Addr(), "lockedsocket": locked.RedisSocket(), "full": full.Addr(), "loading": loading.Addr(),
+		"lockedLoading": lockedLoading.Addr(), "replica": replica.Addr(), "sentinel": sentinel.Addr(),
+		"closed": dead(t), "secret": secret, "acl": acl}, []row{
+		{"--redis redis://$plain", 0, "ok    redis  redis://$plain  PONG"},
+		{"--redis redis://$plain/", 0, "ok    redis  redis://$plain  PONG"},
+		{"--redis valkey://localhost:$plainport", 0, "ok    redis  valkey://localhost:$plainport  PONG"},
+		{"--redis redis://$plain/15", 0, "ok    redis  redis://$plain/15  PONG"},
+		{"--redis redis://$plain?db=3", 0, "ok    redis  redis://$plain/3  PONG"},
+		{"--redis redis://$plain/3?db=3", 0, "ok    redis  redis://$plain/3  PONG"},
+		{"--redis redis://$plain/16", 1, "FAIL  redis  redis://$plain/16  reply: ERR DB index is out of range"},
+		{"--redis unix://$plainsocket", 0, "ok    redis  unix://$plainsocket  PONG"},
+		{"--redis unix://$plainsocket?db=1", 0, "ok    redis  unix://$plainsocket?db=1  PONG"},
+		{"--redis unix:///no/such.sock", 1, "FAIL  redis  unix:///no/such.sock  connect: no such file or directory"},
+		{"--redis redis://$closed", 1, "FAIL  redis  redis://$closed  connect: connection refused"},
+		{"--redis redis://no..such.host", 1, "FAIL  redis  redis://no..such.host:6379  resolve: no such host"},
+		{"--redis redis://:wrong@$plain", 1,
+			"FAIL  redis  redis://$plain  auth: ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"},
+		{"--redis redis://default:wrong@$plain", 0, "ok    redis  redis://default@$plain  PONG"}, // default has nopass
 
-		{args: "--redis " + at(locked), status: 1, want: fail(at(locked), "auth: NOAUTH Authentication required.")},
-		{args: "--redis " + as(":wrong", locked), status: 1, want: fail(at(locked), noSuchUser)},
-		{args: "--redis " + as(":"+secret, locked), want: ok(at(locked))},
-		{args: "--redis " + as(secret, locked), want: ok(at(locked))},
-		{args: "--redis " + as("default:"+secret, locked), want: ok(as("default", locked))},
-		{args: "--redis " + at(locked) + "?password=" + secret, want: ok(at(locked))},
-		{args: "--redis " + at(locked), env: []string{"REDISCLI_AUTH=" + secret}, want: ok(at(locked))},
-		{args: "--redis " + as(":wrong", locked), env: []string{"REDISCLI_AUTH=" + secret}, status: 1, want: fail(at(locked), noSuchUser)},
-		{args: "--redis redis://:${PW}@" + locked.Addr(), env: []string{"PW=" + secret}, want: ok(at(locked))},
-		{args: "--redis redis://app:${PW}@" + locked.Addr() + "/1", env: []string{"PW=" + acl}, want: ok(as("app", locked) + "/1")},
-		{args: "--redis unix://:" + secret + "@" + locked.RedisSocket(), want: ok("unix://" + locked.RedisSocket())},
-		{args: "--redis " + as("pinger:"+secret, locked), want: ok(as("pinger", locked))},
-		{args: "--redis " + as("pinger:"+secret, locked) + "/1", status: 1, want: fail(as("pinger", locked)+"/1", "auth: NOPERM this user has no permissions to run the 'select' command")},
-		{args: "--redis " + as("mute:"+secret, locked), status: 1, want: fail(as("mute", locked), "auth: NOPERM this user has no permissions to run the 'ping' command")},
-		{args: "--redis " + as("off:"+secret, locked), status: 1, want: fail(as("off", locked), noSuchUser)},
-		{args: "--redis " + as("nobody:"+secret, locked), status: 1, want: fail(as("nobody", locked), noSuchUser)},
+		{"--redis redis://$locked", 1, "FAIL  redis  redis://$locked  auth: NOAUTH Authentication required."},
+		{"--redis redis://:wrong@$locked", 1,
+			"FAIL  redis  redis://$locked  auth: WRONGPASS invalid username-password pair or user is disabled."},
+		{"--redis redis://:$secret@$locked", 0, "ok    redis  redis://$locked  PONG"},
+		{"--redis redis://$secret@$locked", 0, "ok    redis  redis://$locked  PONG"},
+		{"--redis redis://default:$secret@$locked", 0, "ok    redis  redis://default@$locked  PONG"},
+		{"--redis redis://$locked?password=$secret", 0, "ok    redis  redis://$locked  PONG"},
+		{"REDISCLI_AUTH=$secret --redis redis://$locked", 0, "ok    redis  redis://$locked  PONG"},
+		{"REDISCLI_AUTH=$secret --redis redis://:wrong@$locked", 1,
+			"FAIL  redis  redis://$locked  auth: WRONGPASS invalid username-password pair or user is disabled."},
+		{"PW=$secret --redis redis://:${PW}@$locked", 0, "ok    redis  redis://$locked  PONG"},
+		{"PW=$acl --redis redis://app:${PW}@$locked/1", 0, "ok    redis  redis://app@$locked/1  PONG"},
+		{"--redis unix://:$secret@$lockedsocket", 0, "ok    redis  unix://$lockedsocket  PONG"},
+		{"--redis redis://pinger:$secret@$locked", 0, "ok    redis  redis://pinger@$locked  PONG"},
+		{"--redis redis://pinger:$secret@$locked/1", 1,
+			"FAIL  redis  redis://pinger@$locked/1  auth: NOPERM this user has no permissions to run the 'select' command"},
+		{"--redis redis://mute:$secret@$locked", 1,
+			"FAIL  redis  redis://mute@$locked  auth: NOPERM this user has no permissions to run the 'ping' command"},
+		{"--redis redis://off:$secret@$locked", 1,
+			"FAIL  redis  redis://off@$locked  auth: WRONGPASS invalid username-password pair or user is disabled."},
+		{"--redis redis://nobody:$secret@$locked", 1,
+			"FAIL  redis  redis://nobody@$locked  auth: WRONGPASS invalid username-password pair or user is disabled."},
 
-		{args: "--redis " + at(full), status: 1, want: fail(at(full), "reply: ERR max number of clients reached")},
-		{args: "--redis " + as(":"+secret, full), status: 1, want: fail(at(full), "reply: ERR max number of clients reached")},
-		{args: "--redis " + at(loading), status: 1, want: fail(at(loading), "reply: LOADING Redis is loading the dataset in memory")},
-		{args: "--redis " + at(loading) + "/2", status: 1, want: fail(at(loading)+"/2", "reply: LOADING Redis is loading the dataset in memory")},
-		{args: "--redis " + as(":"+secret, lockedLoading), status: 1, want: fail(at(lockedLoading), "reply: LOADING Redis is loading the dataset in memory")},
-		{args: "--redis " + at(replica), status: 1, want: fail(at(replica), "reply: MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.")},
-		{args: "--redis " + at(sentinel), want: ok(at(sentinel))},
-		{args: "--redis " + at(sentinel) + "/1", status: 1, want: fail(at(sentinel)+"/1", "reply: ERR unknown command 'SELECT', …")},
+		{"--redis redis://$full", 1, "FAIL  redis  redis://$full  reply: ERR max number of clients reached"},
+		{"--redis redis://:$secret@$full", 1, "FAIL  redis  redis://$full  reply: ERR max number of clients reached"},
+		{"--redis redis://$loading", 1,
+			"FAIL  redis  redis://$loading  reply: LOADING Redis is loading the dataset in memory"},
+		{"--redis redis://$loading/2", 1,
+			"FAIL  redis  redis://$loading/2  reply: LOADING Redis is loading the dataset in memory"},
+		{"--redis redis://:$secret@$lockedLoading", 1,
+			"FAIL  redis  redis://$lockedLoading  reply: LOADING Redis is loading the dataset in memory"},
+		{"--redis redis://$replica", 1,
+			"FAIL  redis  redis://$replica  reply: MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."},
+		{"--redis redis://$sentinel", 0, "ok    redis  redis://$sentinel  PONG"},
+		{"--redis redis://$sentinel/1", 1, "FAIL  redis  redis://$sentinel/1  reply: ERR unknown command 'SELECT', …"},
 	})
 }
 
@@ -83,35 +92,34 @@ func TestRedisStates(t *testing.T) {
 	t.Parallel()
 	stopped := testbed.Redis(t)
 	stopped.Signal(t, syscall.SIGSTOP)
-	row{args: "--timeout 500ms --redis redis://" + stopped.Addr(), status: 1,
-		want: "FAIL  redis  redis://" + stopped.Addr() + "  reply: timeout after 500ms"}.check(t)
+	row{"--timeout 500ms --redis redis://$stopped", 1, "FAIL  redis  redis://$stopped  reply: timeout after 500ms"}.check(t, vars{"stopped": stopped.Addr()})
 
 	busy := testbed.Redis(t)
 	busy.RedisBusy(t)
-	row{args: "--redis redis://" + busy.Addr(), status: 1,
-		want: "FAIL  redis  redis://" + busy.Addr() + "  reply: BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."}.check(t)
+	row{"--redis redis://$busy", 1,
+		"FAIL  redis  redis://$busy  reply: BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."}.check(t, vars{"busy": busy.Addr()})
 	busy.Stop() // it burns a core
 }
 
 func TestRedisURL(t *testing.T) {
 	t.Parallel()
-	check(t, []row{
-		{args: "--redis localhost:6379", status: 125, want: "--redis…\n…redis://localhost:6379…"},
-		{args: "--redis http://localhost", status: 125, want: "--redis…\n…--http…"},
-		{args: "--redis redis://localhost/one", status: 125, want: "--redis…database…"},
-		{args: "--redis redis://localhost/-1", status: 125, want: "--redis…database…"},
-		{args: "--redis redis://localhost/1/2", status: 125, want: "--redis…database…"},
-		{args: "--redis redis://localhost?db=one", status: 125, want: "--redis…database…"},
-		{args: "--redis redis://localhost/1?db=2", status: 125, want: "--redis…database…"},
-		{args: "--redis redis://:a@localhost?password=b", status: 125, want: "--redis…password…"},
-		{args: "--redis redis://localhost?timeout=5", status: 125, want: "--redis…unknown…"},
-		{args: "--redis redis://localhost:0", status: 125, want: "--redis…port…"},
-		{args: "--redis redis://localhost:65536", status: 125, want: "--redis…port…"},
-		{args: "--redis redis://localhost:port", status: 125, want: "--redis…"},
-		{args: "--redis redis://a:6379,b:6379", status: 125, want: "--redis…one host…"},
-		{args: "--redis redis://a,b", status: 125, want: "--redis…one host…"},
-		{args: "--redis unix://", status: 125, want: "--redis…socket…"},
-		{args: "--redis unix://run/redis.sock", status: 125, want: "--redis…socket…"},
+	check(t, nil, []row{
+		{"--redis localhost:6379", 125, "--redis…\n…redis://localhost:6379…"},
+		{"--redis http://localhost", 125, "--redis…\n…--http…"},
+		{"--redis redis://localhost/one", 125, "--redis…database…"},
+		{"--redis redis://localhost/-1", 125, "--redis…database…"},
+		{"--redis redis://localhost/1/2", 125, "--redis…database…"},
+		{"--redis redis://localhost?db=one", 125, "--redis…database…"},
+		{"--redis redis://localhost/1?db=2", 125, "--redis…database…"},
+		{"--redis redis://:a@localhost?password=b", 125, "--redis…password…"},
+		{"--redis redis://localhost?timeout=5", 125, "--redis…unknown…"},
+		{"--redis redis://localhost:0", 125, "--redis…port…"},
+		{"--redis redis://localhost:65536", 125, "--redis…port…"},
+		{"--redis redis://localhost:port", 125, "--redis…"},
+		{"--redis redis://a:6379,b:6379", 125, "--redis…one host…"},
+		{"--redis redis://a,b", 125, "--redis…one host…"},
+		{"--redis unix://", 125, "--redis…socket…"},
+		{"--redis unix://run/redis.sock", 125, "--redis…socket…"},
 	})
 }
 
@@ -123,22 +131,22 @@ func TestRedisTLS(t *testing.T) {
 	mutual := testbed.RedisTLS(t, ca, ca.Issue(t, testbed.Leaf{}), "tls-auth-clients yes", "requirepass "+testbed.Password)
 	other := testbed.RedisTLS(t, ca, ca.Issue(t, testbed.Leaf{Names: []string{"cache.example"}}), "tls-auth-clients optional")
 	plain := testbed.Redis(t)
-	trust := "--tls-ca " + ca.File + " "
-	at := func(s *testbed.Server) string { return "rediss://" + s.Addr() }
-	check(t, []row{
-		{args: trust + "--redis " + at(open), want: "ok    redis  " + at(open) + "  PONG"},
-		{args: trust + "--redis valkeys://localhost:" + open.Port + "/2", want: "ok    redis  valkeys://localhost:" + open.Port + "/2  PONG"},
-		{args: "--redis " + at(open), status: 1, want: "FAIL  redis  " + at(open) + "  tls: certificate signed by unknown authority"},
-		{args: "--tls-ca " + stranger.File + " --redis " + at(open), status: 1, want: "FAIL  redis  " + at(open) + "  tls: certificate signed by unknown authority…"},
-		{args: "--tls-insecure --redis " + at(open), want: "ok    redis  " + at(open) + "  PONG"},
-		{args: trust + "--redis " + at(other), status: 1, want: "FAIL  redis  " + at(other) + "  tls: …127.0.0.1…"},
-		{args: trust + "--tls-server-name cache.example --redis " + at(other), want: "ok    redis  " + at(other) + "  PONG"},
+	check(t, vars{"open": open.Addr(), "openport": open.Port, "mutual": mutual.Addr(), "other": other.Addr(), "plain": plain.Addr(),
+		"ca": ca.File, "stranger": stranger.File, "clientcert": client.Cert, "clientkey": client.Key, "password": testbed.Password}, []row{
+		{"--tls-ca $ca --redis rediss://$open", 0, "ok    redis  rediss://$open  PONG"},
+		{"--tls-ca $ca --redis valkeys://localhost:$openport/2", 0, "ok    redis  valkeys://localhost:$openport/2  PONG"},
+		{"--redis rediss://$open", 1, "FAIL  redis  rediss://$open  tls: certificate signed by unknown authority"},
+		{"--tls-ca $stranger --redis rediss://$open", 1,
+			"FAIL  redis  rediss://$open  tls: certificate signed by unknown authority…"},
+		{"--tls-insecure --redis rediss://$open", 0, "ok    redis  rediss://$open  PONG"},
+		{"--tls-ca $ca --redis rediss://$other", 1, "FAIL  redis  rediss://$other  tls: …127.0.0.1…"},
+		{"--tls-ca $ca --tls-server-name cache.example --redis rediss://$other", 0, "ok    redis  rediss://$other  PONG"},
 		// The server says why and closes; what it had not read of ours can make that a reset.
-		{args: trust + "--redis " + at(mutual), status: 1, want: "FAIL  redis  " + at(mutual) + "  …"},
-		{args: trust + "--tls-cert " + client.Cert + " --tls-key " + client.Key + " --redis rediss://:" + testbed.Password + "@" + mutual.Addr(),
-			want: "ok    redis  " + at(mutual) + "  PONG"},
-		{args: "--timeout 1s --redis " + at(plain), status: 1, want: "FAIL  redis  " + at(plain) + "  tls: …"},
-		{args: "--redis redis://" + open.Addr(), status: 1, want: "FAIL  redis  redis://" + open.Addr() + "  reply: …"},
+		{"--tls-ca $ca --redis rediss://$mutual", 1, "FAIL  redis  rediss://$mutual  …"},
+		{"--tls-ca $ca --tls-cert $clientcert --tls-key $clientkey --redis rediss://:$password@$mutual", 0,
+			"ok    redis  rediss://$mutual  PONG"},
+		{"--timeout 1s --redis rediss://$plain", 1, "FAIL  redis  rediss://$plain  tls: …"},
+		{"--redis redis://$open", 1, "FAIL  redis  redis://$open  reply: …"},
 	})
 }
 
@@ -158,7 +166,6 @@ func TestRedisPeers(t *testing.T) {
 			io.Copy(io.Discard, conn)
 		})
 	}
-	var rows []row
 	for addr, why := range map[string]string{
 		greet("-DENIED Redis is running in protected mode because protected mode is enabled.\r\n"):                  "auth: DENIED Redis is running in protected mode because protected mode is enabled.",
 		greet("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"):                                                                 "reply: not Redis: it speaks SSH",
@@ -178,9 +185,8 @@ func TestRedisPeers(t *testing.T) {
 		testbed.Serve(t, func(conn net.Conn) { bufio.NewReader(conn).ReadString('G') }):                              "reply: …closed the connection…",
 		testbed.Serve(t, func(conn net.Conn) { bufio.NewReader(conn).ReadString('G'); io.WriteString(conn, "+PO") }): "reply: …closed the connection…",
 	} {
-		rows = append(rows, row{args: "--redis redis://" + addr, status: 1, want: "FAIL  redis  redis://" + addr + "  " + why})
+		check(t, vars{"addr": addr}, []row{{"--redis redis://$addr", 1, "FAIL  redis  redis://$addr  " + why}})
 	}
-	check(t, rows)
 }
 
 // TestRedisWords is what goes over the wire: nothing that was not asked for.

@@ -4,12 +4,9 @@ package e2e_test
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -18,174 +15,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"alfred/healthcheck/test/testbed"
 )
-
-// patience is how long a test waits for what must happen. It only shows when something is broken.
-const patience = time.Minute
-
-// A service is healthcheck while it runs: a wrapper or a sidecar.
-type service struct {
-	cmd  *exec.Cmd
-	pid  int           // of healthcheck, which is cmd unless that is unshare
-	done chan struct{} // closed once cmd has been waited for
-}
-
-// serve starts the binary with PATH and env in its environment.
-func serve(t testing.TB, env []string, args ...string) *service {
-	t.Helper()
-	return launch(t, command(append(env, "PATH="+os.Getenv("PATH")), args...))
-}
-
-// launch starts cmd, in a folder of its own where it has none, with its output in files there. It ends with the test.
-func launch(t testing.TB, cmd *exec.Cmd) *service {
-	t.Helper()
-	if cmd.Dir == "" {
-		cmd.Dir = t.TempDir()
-	}
-	out, err1 := os.Create(filepath.Join(cmd.Dir, "stdout"))
-	err, err2 := os.Create(filepath.Join(cmd.Dir, "stderr"))
-	if err1 != nil || err2 != nil {
-		t.Fatal(err1, err2)
-	}
-	cmd.Stdout, cmd.Stderr = out, err
-	failed := cmd.Start()
-	out.Close()
-	err.Close()
-	if failed != nil {
-		t.Fatal(failed)
-	}
-	s := &service{cmd: cmd, pid: cmd.Process.Pid, done: make(chan struct{})}
-	go func() { // ends with cmd, which the cleanup below kills
-		cmd.Wait()
-		close(s.done)
-	}()
-	t.Cleanup(func() {
-		killTree(cmd.Process.Pid)
-		<-s.done
-	})
-	return s
-}
-
-// killTree kills a process and all its descendants, these first: PID 1 of a namespace takes its own along.
-func killTree(pid int) {
-	for _, child := range children(pid) {
-		killTree(child)
-	}
-	syscall.Kill(pid, syscall.SIGKILL)
-}
-
-// children are the process's own.
-func children(pid int) (list []int) {
-	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	for _, file := range files {
-		content, _ := os.ReadFile(file)
-		for field := range strings.FieldsSeq(string(content)) {
-			child, _ := strconv.Atoi(field)
-			list = append(list, child)
-		}
-	}
-	return list
-}
-
-// output is what has been written so far to the file stdout or stderr.
-func (s *service) output(t testing.TB, file string) string {
-	t.Helper()
-	content, err := os.ReadFile(filepath.Join(s.cmd.Dir, file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
-}
-
-// says waits until the file stdout or stderr matches a pattern, in which … is anything, and returns the file.
-func (s *service) says(t testing.TB, file, text string) (content string) {
-	t.Helper()
-	re := regexp.MustCompile(pattern(text))
-	testbed.Poll(t, func() error {
-		if content = s.output(t, file); !re.MatchString(content) {
-			return fmt.Errorf("%s is %q, want %q in it", file, content, text)
-		}
-		return nil
-	})
-	return content
-}
-
-var startLine = regexp.MustCompile(`(?m)^healthcheck [0-9.]+: metrics on http://(\S+)/metrics, `)
-
-// addr is where it serves, from its start line.
-func (s *service) addr(t testing.TB) string {
-	t.Helper()
-	return startLine.FindStringSubmatch(s.says(t, "stderr", "metrics on http://…/metrics, "))[1]
-}
-
-// get is a request for a path, and its whole answer.
-func (s *service) get(t testing.TB, path string) (status int, header http.Header, body string) {
-	t.Helper()
-	return get(t, http.MethodGet, "http://"+s.addr(t)+path, nil)
-}
-
-// scraper opens a connection for each request, and gives none up to a proxy.
-var scraper = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-
-func get(t testing.TB, method, url string, header http.Header) (status int, _ http.Header, body string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if header != nil {
-		req.Header = header
-	}
-	resp, err := scraper.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, resp.Header, string(b)
-}
-
-// until scrapes until a series, as it is written, has a value that is enough. A series that is missing is NaN.
-func (s *service) until(t testing.TB, series string, enough func(float64) bool) {
-	t.Helper()
-	testbed.Poll(t, func() error {
-		_, _, body := s.get(t, "/metrics")
-		if v := value(body, series); !enough(v) {
-			return fmt.Errorf("%s is %v", series, v)
-		}
-		return nil
-	})
-}
-
-// signal sends to healthcheck.
-func (s *service) signal(t testing.TB, sig syscall.Signal) {
-	t.Helper()
-	if err := syscall.Kill(s.pid, sig); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// status waits for the end.
-func (s *service) status(t testing.TB) int {
-	t.Helper()
-	select {
-	case <-s.done:
-		state := s.cmd.ProcessState.Sys().(syscall.WaitStatus)
-		if state.Signaled() {
-			t.Fatalf("healthcheck died of %v; stderr: %s", state.Signal(), s.output(t, "stderr"))
-		}
-		return state.ExitStatus()
-	case <-time.After(patience):
-		t.Fatalf("it still runs after %v; stderr: %s", patience, s.output(t, "stderr"))
-		return 0
-	}
-}
 
 // TestOrder: the metrics address, then --wait, then CMD, then the first checks.
 func TestOrder(t *testing.T) {
