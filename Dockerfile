@@ -7,7 +7,7 @@
 # this machine's platform. Either way Go compiles on this machine's own platform,
 # nothing is emulated. tools/image writes the same image with no Docker at all.
 #
-# What is copied is what .dockerignore lets in. tools/dockertest holds what follows
+# What is copied is what .dockerignore lets in. test/engine holds what follows
 # and tools/image/image.go against each other.
 
 # The Go release the shipped binary is built with.

@@ -14,7 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"alfred/healthcheck/tools/testbed"
+	"alfred/healthcheck/test/testbed"
 	"alfred/healthcheck/wire"
 )
 

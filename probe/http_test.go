@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"alfred/healthcheck/tools/testbed"
+	"alfred/healthcheck/test/testbed"
 )
 
 // What is seen of one answer: its head and body, options, and the words for it.

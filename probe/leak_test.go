@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"alfred/healthcheck/tools/testbed"
+	"alfred/healthcheck/test/testbed"
 )
 
 // drip sends text one byte at a time, for as long as the client listens.

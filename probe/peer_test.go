@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"alfred/healthcheck/tools/testbed"
+	"alfred/healthcheck/test/testbed"
 )
 
 // patient is a deadline that no test comes near on a loaded machine.

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"alfred/healthcheck/tools/testbed"
+	"alfred/healthcheck/test/testbed"
 )
 
 // A fakePG is a server that plays its part as a test wants it.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"alfred/healthcheck/tools/testbed"
+	"alfred/healthcheck/test/testbed"
 )
 
 // What is sent for a URL, to a server that has no objections.

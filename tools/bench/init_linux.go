@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"alfred/healthcheck/tools/testbed"
+	"alfred/healthcheck/test/testbed"
 )
 
 const (

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"alfred/healthcheck/tools/testbed"
+	"alfred/healthcheck/test/testbed"
 )
 
 // A prober is a program that probes, and what came of it.

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"alfred/healthcheck/test/testbed"
 	"alfred/healthcheck/tools/fixdockerfile/dockerfile"
-	"alfred/healthcheck/tools/testbed"
 )
 
 // sample are the golden files built by a real engine, before and after: few,

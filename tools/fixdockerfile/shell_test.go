@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"alfred/healthcheck/tools/testbed"
+	"alfred/healthcheck/test/testbed"
 )
 
 // exec comes before what a shell would only wait for, and nowhere where it would cut a script off or mean nothing.

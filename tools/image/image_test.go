@@ -197,7 +197,7 @@ func TestWriteFile(t *testing.T) {
 }
 
 // TestDockerfile holds the Dockerfile against the image written here, where no
-// engine does (tools/dockertest), and .dockerignore against what main imports.
+// engine does (test/engine), and .dockerignore against what main imports.
 func TestDockerfile(t *testing.T) {
 	root := filepath.Join("..", "..")
 	read := func(name string) string {
