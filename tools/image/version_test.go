@@ -14,28 +14,28 @@ import (
 // Files in which another version is right, and why. A name that ends in a slash is a folder,
 // a name without a folder stands for every file of that name.
 var otherVersions = map[string]string{
-	"CHANGELOG.md":           "lists every release",
-	"tools/fixdockerfile/":   "its tests replace one version by another, and name both; TestScript there checks the default image",
-	"tools/image/":           "this test's own table; TestDockerfile checks the image's label",
-	"go.mod":                 "versions of modules",
-	"go.sum":                 "versions of modules",
-	".git/":                  "the history",
-	"tools/healthcheck-*.gz": "archives that tools/image left behind",
-	"healthcheck":            "a binary that go build left behind",
+	"CHANGELOG.md":                  "lists every release",
+	"tools/fixdockerfile/*_test.go": "replace one version by another, and name both; TestScript checks the default image",
+	"tools/fixdockerfile/testdata/": "as above",
+	"tools/fixdockerfile/verify/":   "reads this testdata",
+	"tools/image/*_test.go":         "this test's own table; TestDockerfile checks the image's label",
+	"go.mod":                        "versions of modules",
+	"go.sum":                        "versions of modules",
+	".git/":                         "the history",
+	"tools/healthcheck-*.tar.gz":    "archives that tools/image left behind",
+	"healthcheck":                   "a binary that go build left behind",
 }
 
-// A version of healthcheck follows its name or, before release 1.0, starts with "0.". Version 0.0.4
-// is that of Prometheus' text format, and @v0.8.2 is a Go module's.
-var (
-	namedVersion = regexp.MustCompile(`healthcheck(?:/|:| |-|-v| v)([0-9]+\.[0-9]+\.[0-9]+)`)
-	earlyVersion = regexp.MustCompile(`(?:^|[^0-9.@])v?(0\.[1-9][0-9]*\.[0-9]+)(?:\.?$|\.?[^0-9.])`)
-	moduleAtV    = regexp.MustCompile(`@v[0-9]+\.[0-9]+\.[0-9]+`)
-)
+// A version of healthcheck follows its name. A release before 1.0 is also found without the name: alone,
+// quoted, or after the word release, version or tag. "tini 0.19.0" is another program's.
+var versionPatterns = []*regexp.Regexp{
+	regexp.MustCompile(`healthcheck(?:/|:| |-|-v| v)([0-9]+\.[0-9]+\.[0-9]+)`),
+	regexp.MustCompile("(?i)(?:^|[\"'`(]:?|\\b(?:release|version|tag)s?[ =:]+)v?(0\\.[1-9][0-9]*\\.[0-9]+)(?:\\.?$|\\.?[^0-9.])"),
+}
 
 // staleVersions returns the versions of healthcheck in line that are not current.
 func staleVersions(line, current string) (stale []string) {
-	line = moduleAtV.ReplaceAllString(line, "")
-	for _, pattern := range []*regexp.Regexp{namedVersion, earlyVersion} {
+	for _, pattern := range versionPatterns {
 		for _, m := range pattern.FindAllStringSubmatch(line, -1) {
 			if m[1] != current && !slices.Contains(stale, m[1]) {
 				stale = append(stale, m[1])
@@ -56,6 +56,9 @@ func TestStaleVersions(t *testing.T) {
 		{`org.opencontainers.image.version="0.3.0"`, "0.3.0"},
 		{"Release 0.3.0.", "0.3.0"},
 		{"0.3.0", "0.3.0"},
+		{"version=0.3.0", "0.3.0"},
+		{`{"version":"0.3.0"}`, "0.3.0"},
+		{"tini 0.19.0 and fastapi==0.115.0", ""},
 		{"text/plain; version=0.0.4", ""},
 		{"honnef.co/go/tools/cmd/staticcheck@v0.8.2", ""},
 		{"127.0.0.1 10.0.20.1 0.0.0.0 0.1.2.3", ""},
