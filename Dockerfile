@@ -7,6 +7,9 @@
 # this machine's platform. Either way Go compiles on this machine's own platform,
 # nothing is emulated. tools/image writes the same image with no Docker at all.
 #
+# --build-arg REVISION=$(git rev-parse HEAD) has healthcheck_build_info report the
+# commit. Without it the metric reports "unknown".
+#
 # What is copied is what .dockerignore lets in. test/engine holds what follows
 # and tools/image/image.go against each other.
 
@@ -19,7 +22,8 @@ WORKDIR /src
 COPY . ./
 ARG TARGETOS
 ARG TARGETARCH
-RUN GOOS=$TARGETOS GOARCH=$TARGETARCH sh tools/build.sh /out/usr/local/bin/healthcheck
+ARG REVISION=
+RUN GOOS=$TARGETOS GOARCH=$TARGETARCH sh tools/build.sh /out/usr/local/bin/healthcheck "$REVISION"
 
 FROM scratch
 LABEL org.opencontainers.image.title="healthcheck" \

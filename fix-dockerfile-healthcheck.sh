@@ -24,9 +24,12 @@ done
 [ -n "$root" ] || fail "tools/fixdockerfile is not in $here" 'run the script in the healthcheck checkout, or make a symbolic link to it'
 command -v go >/dev/null 2>&1 || fail 'Go is not installed' 'install Go 1.26 or later (go.dev/dl) and put it on PATH'
 
+version=$(sed -n 's/^const Version = "\([0-9.]*\)"$/\1/p' "$root/main.go")
+[ -n "$version" ] || fail "$root/main.go has no line const Version" 'get the whole checkout of one release'
+
 tmp=$(mktemp -d) || exit 2
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 2' HUP INT TERM
-GOOS='' GOARCH='' GOWORK=off CGO_ENABLED=0 go build -C "$root" -buildvcs=false -o "$tmp/fixdockerfile" ./tools/fixdockerfile ||
+GOOS='' GOARCH='' GOWORK=off CGO_ENABLED=0 go build -C "$root" -buildvcs=false -ldflags "-X main.defaultImage=alfred/healthcheck:$version" -o "$tmp/fixdockerfile" ./tools/fixdockerfile ||
 	fail 'tools/fixdockerfile does not build' 'Go 1.26 or later is needed; go version shows yours'
 "$tmp/fixdockerfile" "$@"

@@ -2,12 +2,16 @@
 # Builds the healthcheck that is shipped. The flags of it stand here and nowhere
 # else: the Dockerfile, tools/image and tools/check.sh all run this.
 #
-#   tools/build.sh OUT
+#   tools/build.sh OUT [REVISION]
+#
+# REVISION is the commit that healthcheck_build_info reports: 7 to 40 hex digits,
+# with -dirty behind them if the files differ from that commit. Without it, or if it
+# is empty, the metric reports "unknown".
 #
 # GOOS (linux unless set) and GOARCH (this machine's unless set) choose the
 # platform. Nothing else of the environment or of Go's settings changes a byte,
-# nor do the checkout's path, its revision and who builds: one Go release and one
-# source give one binary. Uses the Go on PATH and fetches nothing.
+# nor do the checkout's path, the state of git and who builds: one Go release, one
+# source and one REVISION give one binary. Uses the Go on PATH and fetches nothing.
 set -eu
 
 fail() {
@@ -15,7 +19,18 @@ fail() {
 	exit 1
 }
 
-[ $# -eq 1 ] && [ -n "$1" ] || fail "$# arguments, want the file to write" 'tools/build.sh OUT'
+[ $# -ge 1 ] && [ $# -le 2 ] && [ -n "$1" ] ||
+	fail "$# arguments, want the file to write and at most a revision" 'tools/build.sh OUT [REVISION]'
+ldflags='-s -w -buildid='
+if [ -n "${2-}" ]; then
+	hex=${2%-dirty}
+	case $hex in
+	*[!0123456789abcdef]*) hex= ;;
+	esac
+	[ ${#hex} -ge 7 ] && [ ${#hex} -le 40 ] ||
+		fail "revision '$2': want 7 to 40 lowercase hex digits, then optionally -dirty" "tools/build.sh OUT \"\$(git rev-parse HEAD)\""
+	ldflags="$ldflags -X main.revision=$2"
+fi
 command -v go >/dev/null 2>&1 || fail 'go is not on PATH' 'install Go 1.26 or later (go.dev/dl) and put it on PATH'
 
 # OUT is meant from where the caller stands.
@@ -32,4 +47,4 @@ exec env -i PATH="$PATH" ${HOME:+HOME="$HOME"} ${TMPDIR:+TMPDIR="$TMPDIR"} \
 	${XDG_CACHE_HOME:+XDG_CACHE_HOME="$XDG_CACHE_HOME"} ${GOCACHE:+GOCACHE="$GOCACHE"} \
 	GOOS="${GOOS:-linux}" ${GOARCH:+GOARCH="$GOARCH"} GOAMD64=v1 GOARM64=v8.0 \
 	CGO_ENABLED=0 GOENV=off GOTOOLCHAIN=local GOWORK=off GOPROXY=off \
-	go build -trimpath -buildvcs=false -pgo=off -tags nethttpomithttp2 -ldflags '-s -w -buildid=' -o "$out" .
+	go build -trimpath -buildvcs=false -pgo=off -tags nethttpomithttp2 -ldflags "$ldflags" -o "$out" .

@@ -43,18 +43,25 @@ func needSource(t *testing.T) string {
 
 var copyOnce sync.Once
 
-// archives holds what archive has written, by platform.
-var archives = map[string][]byte{}
+// archives holds what archive has written, by platform and revision.
+var archives = map[[2]string][]byte{}
 
-// archive returns the archive that tools/image writes for a platform.
+// archive returns the archive that tools/image writes for a platform, without a revision.
 func archive(t *testing.T, arch string) []byte {
 	t.Helper()
-	if archives[arch] == nil {
+	return archiveOf(t, arch, "")
+}
+
+// archiveOf returns the archive that tools/image writes for a platform and a revision.
+func archiveOf(t *testing.T, arch, revision string) []byte {
+	t.Helper()
+	key := [2]string{arch, revision}
+	if archives[key] == nil {
 		name := filepath.Join(t.TempDir(), "image.tar.gz")
-		do(t, "go", "run", "-C", needSource(t), "./tools/image", "-arch", arch, "-o", name)
-		archives[arch] = readFile(t, name)
+		do(t, "go", "run", "-C", needSource(t), "./tools/image", "-arch", arch, "-revision", revision, "-o", name)
+		archives[key] = readFile(t, name)
 	}
-	return archives[arch]
+	return archives[key]
 }
 
 // TestDockerfile builds the Dockerfile with both builders for both platforms, and
@@ -66,12 +73,14 @@ func TestDockerfile(t *testing.T) {
 		name           string
 		builder        func(*testing.T) builder
 		binary, goesBy string // platforms of the file and of the image
+		revision       string
 		options        []string
 	}{
-		{"legacy", needLegacy, runtime.GOARCH, runtime.GOARCH, nil},
-		{"legacy-" + other, needLegacy, other, runtime.GOARCH, []string{"--build-arg", "TARGETARCH=" + other}},
-		{"buildkit", needBuildKit, runtime.GOARCH, runtime.GOARCH, nil},
-		{"buildkit-" + other, needBuildKit, other, other, []string{"--platform", "linux/" + other}},
+		{"legacy", needLegacy, runtime.GOARCH, runtime.GOARCH, "", nil},
+		{"legacy-" + other, needLegacy, other, runtime.GOARCH, "", []string{"--build-arg", "TARGETARCH=" + other}},
+		{"legacy-revision", needLegacy, runtime.GOARCH, runtime.GOARCH, "0123abc-dirty", []string{"--build-arg", "REVISION=0123abc-dirty"}},
+		{"buildkit", needBuildKit, runtime.GOARCH, runtime.GOARCH, "", nil},
+		{"buildkit-" + other, needBuildKit, other, other, "", []string{"--platform", "linux/" + other}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b := test.builder(t)
@@ -80,7 +89,7 @@ func TestDockerfile(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { try("docker", "rmi", "-f", tag) })
-			built, written := save(t, tag), readArchive(t, archive(t, test.binary))
+			built, written := save(t, tag), readArchive(t, archiveOf(t, test.binary, test.revision))
 			if !bytes.Equal(built.binary(t), written.binary(t)) {
 				t.Errorf("the Dockerfile's binary has %d bytes, the archive's %d, and they are not the same",
 					len(built.binary(t)), len(written.binary(t)))

@@ -37,6 +37,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -50,6 +51,10 @@ import (
 	"alfred/healthcheck/tools/fixdockerfile/dockerfile"
 )
 
+// defaultImage is the image of the checkout's version. fix-dockerfile-healthcheck.sh
+// reads the version from the root's main.go and sets it: -ldflags "-X main.defaultImage=…".
+var defaultImage string
+
 const usage = `usage: fix-dockerfile-healthcheck.sh [OPTION...] DOCKERFILE...
 
 Makes Dockerfiles follow the health check pattern: the healthcheck stage first, its
@@ -58,7 +63,7 @@ binary copied into the last stage, EXPOSE 9091, and ENTRYPOINT or CMD wrapped.
   -check         change nothing; show what would change and exit 1
   -cmd COMMAND   what a service runs whose Dockerfile has neither CMD nor ENTRYPOINT:
                  'nginx -g "daemon off;"' or '["nginx", "-g", "daemon off;"]'
-  -image IMAGE   the healthcheck image (default alfred/healthcheck:0.4.0)
+  -image IMAGE   the healthcheck image (default %s)
   -port PORT     the metrics port (default 9091)
 `
 
@@ -68,10 +73,10 @@ func main() {
 
 // run is the whole program. It returns the exit status.
 func run(args []string, stdout, stderr io.Writer) int {
-	o := options{image: "alfred/healthcheck:0.4.0", port: 9091}
+	o := options{image: defaultImage, port: 9091}
 	check, files, err := parseArgs(&o, args)
 	if errors.Is(err, flag.ErrHelp) {
-		io.WriteString(stdout, usage)
+		fmt.Fprintf(stdout, usage, cmp.Or(defaultImage, "none: run fix-dockerfile-healthcheck.sh"))
 		return 0
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,7 +71,7 @@ func TestRun(t *testing.T) {
 			"+CMD [\"healthcheck\", \"--export-prom\", \":9091\", \"--\", \"app\"]\n", "", unfixed},
 		{[]string{"."}, 1, "", "fixdockerfile: .: not a regular file\nhint: give the path of a Dockerfile\n", unfixed},
 		{[]string{"--", "-dash"}, 0, "-dash: ok\n", "", unfixed},
-		{[]string{"-h"}, 0, usage, "", unfixed},
+		{[]string{"-h"}, 0, fmt.Sprintf(usage, wanted.image), "", unfixed},
 		{nil, 2, "", "fixdockerfile: no Dockerfile given\n" + hint, unfixed},
 		{[]string{"-fix", "unfixed"}, 2, "", "fixdockerfile: flag provided but not defined: -fix\n" + hint, unfixed},
 		{[]string{"-port", "0", "unfixed"}, 2, "", "fixdockerfile: -port 0: want 1 to 65535\n" + hint, unfixed},
@@ -79,6 +80,8 @@ func TestRun(t *testing.T) {
 		{[]string{"-cmd", "a 'b", "unfixed"}, 2, "", "fixdockerfile: invalid value \"a 'b\" for flag -cmd: quotes or parentheses that do not close\n" + hint, unfixed},
 		{[]string{"-cmd", " ", "unfixed"}, 2, "", "fixdockerfile: invalid value \" \" for flag -cmd: want one line\n" + hint, unfixed},
 	}
+	defaultImage = wanted.image
+	defer func() { defaultImage = "" }()
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			t.Chdir(t.TempDir())
@@ -199,8 +202,20 @@ func TestScript(t *testing.T) {
 	copied := filepath.Join(dir, "fix-dockerfile-healthcheck.sh")
 	write(t, copied, read(t, original))
 	os.Chmod(copied, 0o755)
-	if status, out := script(t, dir, "./fix-dockerfile-healthcheck.sh", nil, dockerfile); status != 0 || read(t, filepath.Join(dir, dockerfile)) != fixed {
+	// The default image has the version of the checkout's main.go.
+	_, version, _ := strings.Cut(read(t, filepath.Join(root, "main.go")), "\nconst Version = \"")
+	version, _, _ = strings.Cut(version, "\"")
+	want := strings.Replace(fixed, wanted.image, "alfred/healthcheck:"+version, 1)
+	if status, out := script(t, dir, "./fix-dockerfile-healthcheck.sh", nil, dockerfile); status != 0 || read(t, filepath.Join(dir, dockerfile)) != want {
 		t.Errorf("the guide's command: %d, %s", status, out)
+	}
+	os.Remove(filepath.Join(dir, "healthcheck"))
+	os.MkdirAll(filepath.Join(dir, "healthcheck/tools/fixdockerfile"), 0o755)
+	for _, name := range []string{"main.go", "tools/fixdockerfile/main.go"} {
+		write(t, filepath.Join(dir, "healthcheck", name), "package main\n")
+	}
+	if status, out := script(t, dir, "./fix-dockerfile-healthcheck.sh", nil, dockerfile); status != 2 || !strings.Contains(out, "/main.go has no line const Version\nhint: ") {
+		t.Errorf("a checkout without a version: %d, %s", status, out)
 	}
 
 	write(t, filepath.Join(dir, "bin/lost.sh"), read(t, original))

@@ -123,10 +123,10 @@ func TestSourceDate(t *testing.T) {
 
 func TestSourceVersion(t *testing.T) {
 	for _, test := range []struct{ in, want string }{
-		{`const Version = "0.4.0"`, "0.4.0"},
+		{`const Version = "1.2.3"`, "1.2.3"},
 		{"const (\n\ta, Version = 1, `1.0`\n)", "1.0"},
-		{`var Version = "0.4.0"`, ""},
-		{`func f() { const Version = "0.4.0" }`, ""},
+		{`var Version = "1.2.3"`, ""},
+		{`func f() { const Version = "1.2.3" }`, ""},
 		{`const Version = 4`, ""},
 		{`const Version =`, ""},
 	} {

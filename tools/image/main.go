@@ -12,7 +12,7 @@
 // It holds what the Dockerfile builds: the binary is the same to the bit where both
 // used one Go release, since both run tools/build.sh.
 //
-// One source and one Go release give one archive, whoever writes it, where and
+// One source, one -revision and one Go release give one archive, whoever writes it, where and
 // when: entries are sorted, owned by root, and dated 2026-01-01 unless
 // SOURCE_DATE_EPOCH (reproducible-builds.org/specs/source-date-epoch) says otherwise.
 //
@@ -40,13 +40,15 @@ import (
 	"time"
 )
 
-const usage = `usage: go run ./tools/image [-arch ARCH] [-o FILE]
+const usage = `usage: go run ./tools/image [-arch ARCH] [-revision REVISION] [-o FILE]
 
 Writes the healthcheck image as an archive, without Docker.
 
-  -arch ARCH   amd64 (default) or arm64
-  -o FILE      default tools/healthcheck-VERSION.tar.gz in the project's root,
-               with -ARCH behind the version where it is not amd64
+  -arch ARCH           amd64 (default) or arm64
+  -revision REVISION   the commit that healthcheck_build_info reports, as
+                       git rev-parse HEAD prints it; default: none
+  -o FILE              default tools/healthcheck-VERSION.tar.gz in the project's
+                       root, with -ARCH behind the version if it is not amd64
 `
 
 // defaultEpoch dates everything in the archive: 2026-01-01 00:00:00 UTC.
@@ -60,10 +62,11 @@ func main() {
 
 // run is the whole program. It returns the exit status.
 func run(args []string, stdout, stderr io.Writer) int {
-	var arch, out string
+	var arch, revision, out string
 	fs := flag.NewFlagSet("", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&arch, "arch", arches[0], "")
+	fs.StringVar(&revision, "revision", "", "")
 	fs.StringVar(&out, "o", "", "")
 	err := fs.Parse(args)
 	switch {
@@ -77,10 +80,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	created, epochErr := sourceDate(os.Getenv("SOURCE_DATE_EPOCH"))
 	if err := cmp.Or(err, epochErr); err != nil {
-		fmt.Fprintf(stderr, "image: %v\nhint: go run ./tools/image [-arch ARCH] [-o FILE]; -h says more\n", err)
+		fmt.Fprintf(stderr, "image: %v\nhint: go run ./tools/image [-arch ARCH] [-revision REVISION] [-o FILE]; -h says more\n", err)
 		return 2
 	}
-	if err := write(arch, out, created, stdout, stderr); err != nil {
+	if err := write(arch, revision, out, created, stdout, stderr); err != nil {
 		fmt.Fprintf(stderr, "image: %v\n", err)
 		return 1
 	}
@@ -101,7 +104,7 @@ func sourceDate(value string) (time.Time, error) {
 }
 
 // write builds the binary and writes the archive of it.
-func write(arch, out string, created time.Time, stdout, stderr io.Writer) error {
+func write(arch, revision, out string, created time.Time, stdout, stderr io.Writer) error {
 	root, err := moduleRoot()
 	if err != nil {
 		return err
@@ -117,7 +120,7 @@ func write(arch, out string, created time.Time, stdout, stderr io.Writer) error 
 		}
 		out = filepath.Join(root, "tools", "healthcheck-"+version+suffix+".tar.gz")
 	}
-	binary, err := build(root, arch, stderr)
+	binary, err := build(root, arch, revision, stderr)
 	if err != nil {
 		return err
 	}
@@ -176,15 +179,16 @@ func sourceVersion(name string) (string, error) {
 	return "", fmt.Errorf("%s: no constant Version that is a string", name)
 }
 
-// build returns the binary that tools/build.sh makes for linux on arch.
-func build(root, arch string, stderr io.Writer) ([]byte, error) {
+// build returns the binary that tools/build.sh makes for linux on arch. An empty
+// revision is none. tools/build.sh refuses a malformed one, on stderr.
+func build(root, arch, revision string, stderr io.Writer) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "healthcheck-image")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	binary := filepath.Join(dir, "healthcheck")
-	cmd := exec.Command("sh", filepath.Join(root, "tools", "build.sh"), binary)
+	cmd := exec.Command("sh", filepath.Join(root, "tools", "build.sh"), binary, revision)
 	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH="+arch)
 	cmd.Stdout, cmd.Stderr = stderr, stderr
 	if err := cmd.Run(); err != nil {

@@ -174,11 +174,64 @@ func within(a, b map[string]string) bool {
 func TestWorkflows(t *testing.T) {
 	files, err := filepath.Glob(examples + "/github/*.yml")
 	if err != nil || len(files) < 3 {
-		t.Fatalf("%d workflows (%v)", len(files), err)
+		t.Fatalf("%d workflows in examples (%v)", len(files), err)
 	}
+	own, err := filepath.Glob(examples + "/../.github/workflows/*.yml")
+	if err != nil || len(own) < 1 {
+		t.Fatalf("%d workflows of the project (%v)", len(own), err)
+	}
+	for _, name := range own {
+		checkPinned(t, name)
+	}
+	files = append(files, own...)
 	testbed.Need(t, "shellcheck") // which actionlint asks about the scripts
 	args := append([]string{"run", "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"}, files...)
 	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// checkPinned wants a workflow that pins each action by commit and names its version, can only read
+// the repository, has a time limit, and cancels the runs that a newer push replaces.
+func checkPinned(t *testing.T, name string) {
+	t.Helper()
+	content, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pinned := regexp.MustCompile(`^[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$`)
+	actions := regexp.MustCompile(`(?m)^\s*(?:- )?uses: *(.*)$`).FindAllSubmatch(content, -1)
+	for _, action := range actions {
+		if !pinned.Match(action[1]) {
+			t.Errorf("%s: uses: %s, want OWNER/NAME@COMMIT # vN.N.N", name, action[1])
+		}
+	}
+	var w struct {
+		Permissions map[string]string
+		Concurrency struct {
+			Group  string
+			Cancel bool `json:"cancel-in-progress"`
+		}
+		Jobs map[string]struct {
+			Permissions map[string]string
+			Timeout     int `json:"timeout-minutes"`
+		}
+	}
+	if err := yaml.Unmarshal(content, &w); err != nil {
+		t.Fatal(err)
+	}
+	if len(actions) == 0 || len(w.Jobs) == 0 {
+		t.Errorf("%s: %d actions in %d jobs", name, len(actions), len(w.Jobs))
+	}
+	if len(w.Permissions) != 1 || w.Permissions["contents"] != "read" {
+		t.Errorf("%s: permissions %v, want contents: read", name, w.Permissions)
+	}
+	if w.Concurrency.Group == "" || !w.Concurrency.Cancel {
+		t.Errorf("%s: concurrency %+v, want a group, and cancel-in-progress", name, w.Concurrency)
+	}
+	for job, j := range w.Jobs {
+		if j.Timeout < 1 || j.Timeout > 60 || j.Permissions != nil {
+			t.Errorf("%s: job %s has timeout-minutes %d and permissions %v, want 1 to 60 and none of its own", name, job, j.Timeout, j.Permissions)
+		}
 	}
 }
