@@ -1,6 +1,10 @@
 package probe
 
-import "strings"
+import (
+	"strings"
+
+	"alfred/healthcheck/wire"
+)
 
 // An environment is Options, checked, with their files read: what every check of one command line shares.
 type environment struct {
@@ -70,7 +74,7 @@ func meant(scheme string, x expanded, example string) string {
 	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
 		host, port, hasPort = authority[:i], authority[i+1:], true
 	}
-	if x.refs || !consists(host, "._:[]-") || hasPort && checkPort(port, true) != nil || path != "" && !consists(path, "._~/-") {
+	if x.refs || !wire.ConsistsOf(host, "._:[]-") || hasPort && checkPort(port, true) != nil || path != "" && !wire.ConsistsOf(path, "._~/-") {
 		return "as in " + example
 	}
 	if hasQuery {

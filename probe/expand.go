@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"alfred/healthcheck/wire"
 )
 
 // maxSecretFile is the largest file that ${file:…} reads, in bytes. Docker's and Kubernetes' secrets end at 500 KiB and
@@ -88,11 +90,11 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 			case text == "":
 			case userinfo[0] <= at && at < userinfo[1], at >= query:
 				result.secrets = append(result.secrets, text)
-				text = percent(text, "")
+				text = wire.PercentEncode(text, "")
 			case at >= path:
 				result.inPath = append(result.inPath, text)
-				text = percent(text, "/")
-			case !consists(text, "._:,[]-"):
+				text = wire.PercentEncode(text, "/")
+			case !wire.ConsistsOf(text, "._:,[]-"):
 				return expanded{}, usage("a host or a port goes there; a whole URL can be inserted only as the whole value", "${%s}: it holds a character that no host or port has", p.name)
 			}
 		}
@@ -139,27 +141,11 @@ func splitURL(kind, s string) (userinfo [2]int, path, query int) {
 	return
 }
 
-// percent encodes all of s but unreserved characters (RFC 3986 section 2.3) and those in keep.
-func percent(s, keep string) string {
-	const hex = "0123456789ABCDEF"
-	var b strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-._~"+keep, c) >= 0:
-			b.WriteByte(c)
-		default:
-			b.WriteString(string([]byte{'%', hex[c>>4], hex[c&15]}))
-		}
-	}
-	return b.String()
-}
-
 // resolve returns what a reference stands for: an environment variable, or a file's content without its last line end.
 func (env *environment) resolve(name string) (string, error) {
 	path, isFile := strings.CutPrefix(name, "file:")
 	if !isFile {
-		if !consists(name, "_") || isDigit(name[0]) {
+		if !isIdentifier(name, "") {
 			return "", usage("write ${VAR} or ${file:/path}", "a ${…} that holds no variable's name")
 		}
 		text, ok := env.lookup(name)
@@ -185,7 +171,7 @@ func (env *environment) resolve(name string) (string, error) {
 }
 
 func unreadable(name string, err error) error {
-	return usage("check that the file is mounted and that the user of this container may read it", "${%s}: %v", escape(name), reason(err))
+	return usage("check that the file is mounted and that the user of this container may read it", "${%s}: %v", escapeUnprintable(name), reason(err))
 }
 
 // reason is an error of the os package without the path, which the caller has named.

@@ -17,6 +17,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"alfred/healthcheck/wire"
 )
 
 const (
@@ -50,7 +52,7 @@ type httpSetup struct {
 type statusRange struct{ from, to int }
 
 // isToken is RFC 9110's token (section 5.6.2), which a method and a header's name are.
-func isToken(s string) bool { return consists(s, "!#$%&'*+-.^_`|~") }
+func isToken(s string) bool { return wire.ConsistsOf(s, "!#$%&'*+-.^_`|~") }
 
 // prepareHTTP checks the --http-* options. Whole headers may be secrets: no error shows one.
 func (env *environment) prepareHTTP(o Options) (h httpSetup, err error) {
@@ -197,14 +199,14 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 	}
 	u.Fragment, u.RawFragment = "", ""
 	for _, inserted := range x.inPath { // a webhook's token, say
-		path = strings.ReplaceAll(path, percent(inserted, "/"), mask)
+		path = strings.ReplaceAll(path, wire.PercentEncode(inserted, "/"), mask)
 	}
 	c.redact.add(x.inPath...)
 	host := u.Host
 	if socket != "" {
-		host = percent(socket, "")
+		host = wire.PercentEncode(socket, "")
 	}
-	c.Target = escape(scheme + "://" + host + path + x.maskQuery(u.RawQuery))
+	c.Target = escapeUnprintable(scheme + "://" + host + path + x.maskQuery(u.RawQuery))
 
 	c.redact.add(env.http.secrets...)
 	if u.User != nil {

@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"alfred/healthcheck/wire"
 )
 
 // A Status is the verdict on a check: OK, Degraded or Failed, in the words of the platform's /health.
@@ -144,25 +146,15 @@ func cutName(value string) (name, rest string, meant bool) {
 	if !ok || strings.ContainsAny(name, "/:?#@$") || !url && strings.Contains(rest, "@") {
 		return "", value, false
 	}
-	for i := range len(name) {
-		if c := name[i]; c != '_' && !isLetter(c) && (i == 0 || c != '-' && !isDigit(c)) {
-			return "", value, strings.Contains(rest, "://")
-		}
+	if name != "" && !isIdentifier(name, "-") {
+		return "", value, strings.Contains(rest, "://")
 	}
 	return name, rest, name == ""
 }
 
-func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
-func isDigit(c byte) bool  { return '0' <= c && c <= '9' }
-
-// consists reports whether s is not empty and made of letters, digits and the bytes in others.
-func consists(s, others string) bool {
-	for i := range len(s) {
-		if !isLetter(s[i]) && !isDigit(s[i]) && strings.IndexByte(others, s[i]) < 0 {
-			return false
-		}
-	}
-	return s != ""
+// isIdentifier reports whether s is a letter or _ and then letters, digits, _ and the bytes in others.
+func isIdentifier(s, others string) bool {
+	return wire.ConsistsOf(s, "_"+others) && s[0] != '-' && (s[0] < '0' || s[0] > '9')
 }
 
 // Parse makes checks of specs, in their order. It reads the files and variables that they name, and does not touch

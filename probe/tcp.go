@@ -5,6 +5,8 @@ import (
 	"net"
 	"strconv"
 	"strings"
+
+	"alfred/healthcheck/wire"
 )
 
 // parseTCP reads the value of --tcp: HOST:PORT, [IPv6]:PORT.
@@ -13,7 +15,7 @@ func parseTCP(env *environment, c *Check, x expanded) error {
 		return usage("as in --tcp localhost:5432, without a scheme", "a host and a port are wanted, not a URL")
 	}
 	host, port, err := net.SplitHostPort(x.text)
-	if err != nil || host == "" || !consists(host, "._:-%") {
+	if err != nil || host == "" || !wire.ConsistsOf(host, "._:-%") {
 		return usage("as in --tcp localhost:5432 or --tcp [::1]:5432", "HOST:PORT is wanted")
 	}
 	if err := checkPort(port, true); err != nil {
