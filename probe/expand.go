@@ -40,7 +40,7 @@ func pieces(value string) (list []piece, err error) {
 		}
 		length := strings.IndexByte(value[start:], '}') + 1
 		if length == 0 {
-			return nil, usage("write ${VAR} or ${file:/path}", "a ${ without its }")
+			return nil, Usagef("write ${VAR} or ${file:/path}", "a ${ without its }")
 		}
 		if start > 0 {
 			list = append(list, piece{text: value[:start]})
@@ -95,7 +95,7 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 				result.inPath = append(result.inPath, text)
 				text = wire.PercentEncode(text, "/")
 			case !wire.ConsistsOf(text, "._:,[]-"):
-				return expanded{}, usage("a host or a port goes there; a whole URL can be inserted only as the whole value", "${%s}: it holds a character that no host or port has", p.name)
+				return expanded{}, Usagef("a host or a port goes there; a whole URL can be inserted only as the whole value", "${%s}: it holds a character that no host or port has", p.name)
 			}
 		}
 		result.text += text
@@ -146,11 +146,11 @@ func (env *environment) resolve(name string) (string, error) {
 	path, isFile := strings.CutPrefix(name, "file:")
 	if !isFile {
 		if !isIdentifier(name, "") {
-			return "", usage("write ${VAR} or ${file:/path}", "a ${…} that holds no variable's name")
+			return "", Usagef("write ${VAR} or ${file:/path}", "a ${…} that holds no variable's name")
 		}
 		text, ok := env.lookup(name)
 		if !ok {
-			return "", usage("set it where healthcheck runs, or use ${file:/path}", "${%s}: the variable is not set", name)
+			return "", Usagef("set it where healthcheck runs, or use ${file:/path}", "${%s}: the variable is not set", name)
 		}
 		return text, nil
 	}
@@ -164,14 +164,14 @@ func (env *environment) resolve(name string) (string, error) {
 		return "", unreadable(name, err)
 	}
 	if len(content) > maxSecretFile {
-		return "", usage("name the file that holds the secret alone", "${%s}: larger than %d KiB", name, maxSecretFile>>10)
+		return "", Usagef("name the file that holds the secret alone", "${%s}: larger than %d KiB", name, maxSecretFile>>10)
 	}
 	text := strings.TrimSuffix(string(content), "\n")
 	return strings.TrimSuffix(text, "\r"), nil
 }
 
 func unreadable(name string, err error) error {
-	return usage("check that the file is mounted and that the user of this container may read it", "${%s}: %v", escapeUnprintable(name), reason(err))
+	return Usagef("check that the file is mounted and that the user of this container may read it", "${%s}: %v", escapeUnprintable(name), reason(err))
 }
 
 // reason is an error of the os package without the path, which the caller has named.

@@ -58,22 +58,22 @@ func isToken(s string) bool { return wire.ConsistsOf(s, "!#$%&'*+-.^_`|~") }
 func (env *environment) prepareHTTP(o Options) (h httpSetup, err error) {
 	h = httpSetup{method: cmp.Or(o.HTTPMethod, http.MethodGet), header: http.Header{}}
 	if !isToken(h.method) {
-		return h, usage("as in --http-method HEAD", "--http-method: not a method's name")
+		return h, Usagef("as in --http-method HEAD", "--http-method: not a method's name")
 	}
 	h.header.Set("User-Agent", o.UserAgent)
 	for _, line := range o.HTTPHeaders {
 		name, value, ok := strings.Cut(line, ":")
 		name = strings.TrimSpace(name)
 		if !ok || !isToken(name) {
-			return h, usage("as in --http-header 'Accept: application/json'", "--http-header: no name and colon in front")
+			return h, Usagef("as in --http-header 'Accept: application/json'", "--http-header: no name and colon in front")
 		}
 		var inserted []string
 		value, inserted, err = env.insert(strings.TrimSpace(value))
 		if err != nil {
-			return h, within("--http-header "+name, err)
+			return h, Within("--http-header "+name, err)
 		}
 		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
-			return h, usage("a header is one line of text", "--http-header %s: a control character in the value", name)
+			return h, Usagef("a header is one line of text", "--http-header %s: a control character in the value", name)
 		}
 		h.secrets = append(h.secrets, inserted...)
 		if secretName(name) {
@@ -93,7 +93,7 @@ func (env *environment) prepareHTTP(o Options) (h httpSetup, err error) {
 	}
 	if o.HTTPBody != "" {
 		if h.body, err = regexp.Compile(o.HTTPBody); err != nil {
-			return h, usage("see https://golang.org/s/re2syntax", "--http-body: not a regular expression")
+			return h, Usagef("see https://golang.org/s/re2syntax", "--http-body: not a regular expression")
 		}
 	}
 	return h, nil
@@ -143,7 +143,7 @@ func parseStatusRanges(s string) (list []statusRange, err error) {
 		a, err1 := strconv.Atoi(from)
 		b, err2 := strconv.Atoi(to)
 		if err1 != nil || err2 != nil || a < 100 || b > 999 || a > b {
-			return nil, usage("as in --http-status 200-299,401", "--http-status: not a list of statuses and ranges")
+			return nil, Usagef("as in --http-status 200-299,401", "--http-status: not a list of statuses and ranges")
 		}
 		list = append(list, statusRange{a, b})
 	}
@@ -161,7 +161,7 @@ func (h *httpSetup) accepts(status int) bool {
 func parseHTTP(env *environment, c *Check, x expanded) error {
 	scheme, rest, ok := strings.Cut(x.text, "://")
 	if !ok {
-		return usage(meant("http://", x, "--http http://localhost:8080/health"), "a URL begins with http:// or https://")
+		return Usagef(hintURL("http://", x, "--http http://localhost:8080/health"), "a URL begins with http:// or https://")
 	}
 	scheme = strings.ToLower(scheme)
 	socket := ""
@@ -176,7 +176,7 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 		at := strings.LastIndexByte(authority, '@') + 1
 		path, err := url.PathUnescape(authority[at:])
 		if err != nil || !strings.HasPrefix(path, "/") {
-			return usage("as in http+unix://%2Frun%2Fapp.sock/health", "the socket's path must stand percent-encoded where a host would")
+			return Usagef("as in http+unix://%2Frun%2Fapp.sock/health", "the socket's path must stand percent-encoded where a host would")
 		}
 		socket = path
 		rest = authority[:at] + "localhost" + rest[end:]
@@ -185,17 +185,17 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 	}
 	u, err := url.Parse(strings.TrimSuffix(scheme, "+unix") + "://" + rest)
 	if err != nil { // never shown: it holds the URL
-		return usage(badURL, "the URL is not valid")
+		return Usagef(badURL, "the URL is not valid")
 	}
 	if u.Hostname() == "" {
-		return usage("as in http://localhost:8080/health", "the URL has no host")
+		return Usagef("as in http://localhost:8080/health", "the URL has no host")
 	}
 	if err := checkPort(u.Port(), u.Port() != "" || strings.HasSuffix(u.Host, ":")); err != nil {
 		return err
 	}
 	path := u.EscapedPath()
 	if strings.Contains(path+u.Fragment, "@") { // user-info ended before it was meant to, and the path is shown
-		return usage("percent-encode what is special in user name and password, or insert them with ${VAR}; an @ in the path is written %40", "an @ stands behind the host")
+		return Usagef("percent-encode what is special in user name and password, or insert them with ${VAR}; an @ in the path is written %40", "an @ stands behind the host")
 	}
 	u.Fragment, u.RawFragment = "", ""
 	for _, inserted := range x.inPath { // a webhook's token, say

@@ -93,7 +93,7 @@ func parsePostgres(env *environment, c *Check, x expanded) error {
 func pgUsage(where string, err error) error {
 	var e *wire.PGURIError
 	if errors.As(err, &e) {
-		return usage(e.Hint, "%s%s", where, e.Error())
+		return Usagef(e.Hint, "%s%s", where, e.Error())
 	}
 	return err
 }
@@ -109,7 +109,7 @@ func (t *pgTarget) setLogin() error {
 	if name == "" {
 		u, err := user.Current()
 		if err != nil || u.Username == "" {
-			return usage("as in postgres://USER@localhost/DATABASE", "the URL has no user, and the system has no name for the user that runs healthcheck")
+			return Usagef("as in postgres://USER@localhost/DATABASE", "the URL has no user, and the system has no name for the user that runs healthcheck")
 		}
 		name = u.Username
 	}
@@ -138,7 +138,7 @@ func (t *pgTarget) setTLS(env *environment) (err error) {
 	verifying := mode == "verify-ca" || mode == "verify-full"
 	system := files.CA == "system"
 	if files.CA == "" && verifying {
-		return usage("add sslrootcert=FILE or --tls-ca FILE, or sslrootcert=system for the CAs of this system", "sslmode=%s needs a CA to verify with", mode)
+		return Usagef("add sslrootcert=FILE or --tls-ca FILE, or sslrootcert=system for the CAs of this system", "sslmode=%s needs a CA to verify with", mode)
 	}
 	if system {
 		files.CA = ""

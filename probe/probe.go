@@ -121,12 +121,13 @@ type UsageError struct {
 
 func (e *UsageError) Error() string { return e.What }
 
-func usage(hint, format string, args ...any) *UsageError {
+// Usagef returns a UsageError whose What is formatted. The hint is what to write in its place, or empty.
+func Usagef(hint, format string, args ...any) *UsageError {
 	return &UsageError{What: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// within puts where it is wrong in front of a UsageError; other errors stay.
-func within(where string, err error) error {
+// Within puts where the error is, an option or a variable, in front of a *UsageError. It returns other errors unchanged.
+func Within(where string, err error) error {
 	var u *UsageError
 	if errors.As(err, &u) {
 		return &UsageError{What: where + ": " + u.What, Hint: u.Hint}
@@ -176,7 +177,7 @@ func Parse(specs []Spec, o Options) ([]*Check, error) {
 		case name != "":
 			c.Name = name
 		case meant:
-			return nil, usage("a name is a letter or _ and then letters, digits, _ and -, as in "+spec.Source+" main_db=…", "%s: the name before = is not valid", spec.Source)
+			return nil, Usagef("a name is a letter or _ and then letters, digits, _ and -, as in "+spec.Source+" main_db=…", "%s: the name before = is not valid", spec.Source)
 		default:
 			unnamed[c.Type]++
 			c.Name = c.Type
@@ -186,18 +187,18 @@ func Parse(specs []Spec, o Options) ([]*Check, error) {
 		}
 		where := spec.Source + " " + c.Name
 		if len(c.Name) > maxName {
-			return nil, usage("choose a shorter one", "%s: the name before = is longer than %d characters", spec.Source, maxName)
+			return nil, Usagef("choose a shorter one", "%s: the name before = is longer than %d characters", spec.Source, maxName)
 		}
 		if slices.ContainsFunc(checks, func(other *Check) bool { return other.Name == c.Name }) {
-			return nil, usage("give each check a name of its own, as in "+spec.Source+" NAME=…", "%s: two checks are named %s", spec.Source, c.Name)
+			return nil, Usagef("give each check a name of its own, as in "+spec.Source+" NAME=…", "%s: two checks are named %s", spec.Source, c.Name)
 		}
 		x, err := env.expand(c.Type, value)
 		if err != nil {
-			return nil, within(where, err)
+			return nil, Within(where, err)
 		}
 		c.redact.add(x.secrets...)
 		if err := parsers[c.Type](env, c, x); err != nil {
-			return nil, within(where, err)
+			return nil, Within(where, err)
 		}
 		checks = append(checks, c)
 	}

@@ -27,7 +27,7 @@ type redisTarget struct {
 func parseRedis(env *environment, c *Check, x expanded) error {
 	scheme, _, ok := strings.Cut(x.text, "://")
 	if !ok {
-		return usage(meant("redis://", x, "--redis redis://localhost:6379"), "a URL begins with redis://, rediss:// or unix://")
+		return Usagef(hintURL("redis://", x, "--redis redis://localhost:6379"), "a URL begins with redis://, rediss:// or unix://")
 	}
 	scheme = strings.ToLower(scheme)
 	switch scheme {
@@ -40,19 +40,19 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 		if authority, _, _ := strings.Cut(x.text[len(scheme)+len("://"):], "/"); strings.Contains(authority[strings.LastIndexByte(authority, '@')+1:], ",") {
 			return errSeveralHosts
 		}
-		return usage(badURL, "the URL is not valid")
+		return Usagef(badURL, "the URL is not valid")
 	}
 	if strings.Contains(u.Host, ",") {
 		return errSeveralHosts
 	}
 	if u.Fragment != "" || strings.HasSuffix(x.text, "#") {
-		return usage("percent-encode a # as %23, or insert the password with ${VAR}", "a URL of Redis has no # part")
+		return Usagef("percent-encode a # as %23, or insert the password with ${VAR}", "a URL of Redis has no # part")
 	}
 	t := redisTarget{network: "tcp"}
 	path := strings.TrimPrefix(u.EscapedPath(), "/")
 	if scheme == "unix" {
 		if u.Path == "" || u.Host != "" {
-			return usage("as in unix:///run/redis.sock?db=1", "the path of a socket is wanted")
+			return Usagef("as in unix:///run/redis.sock?db=1", "the path of a socket is wanted")
 		}
 		t.network, t.address, path = "unix", u.Path, ""
 	} else {
@@ -60,7 +60,7 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 			return err
 		}
 		if strings.Contains(u.Hostname(), ":") && u.Host[0] != '[' {
-			return usage("as in redis://[::1]:6379", "an IPv6 address stands between [ and ]")
+			return Usagef("as in redis://[::1]:6379", "an IPv6 address stands between [ and ]")
 		}
 		host := cmp.Or(u.Hostname(), "localhost")
 		t.address = net.JoinHostPort(host, cmp.Or(u.Port(), defaultRedisPort))
@@ -83,7 +83,7 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 	}
 	if password, given := one(u, "password"); given {
 		if t.password != "" && t.password != password {
-			return usage("write it once", "the password before @ and the one in ?password= differ")
+			return Usagef("write it once", "the password before @ and the one in ?password= differ")
 		}
 		t.password, t.auth = password, true
 	}
@@ -113,31 +113,31 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 	return nil
 }
 
-var errSeveralHosts = usage("give each server a check of its own", "one host is wanted, not a list")
+var errSeveralHosts = Usagef("give each server a check of its own", "one host is wanted, not a list")
 
 // parseQuery reads the database from the path or the query, and refuses what else stands in the query.
 func (t *redisTarget) parseQuery(u *url.URL, path string) error {
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return usage("as in ?db=1", "the part behind ? is not valid")
+		return Usagef("as in ?db=1", "the part behind ? is not valid")
 	}
 	for name, list := range values {
 		if name != "db" && name != "password" {
-			return usage("known are db and password", "an unknown parameter behind ?")
+			return Usagef("known are db and password", "an unknown parameter behind ?")
 		}
 		if len(list) > 1 && list[0] != list[1] {
-			return usage("write it once", "%s stands twice behind ?", name)
+			return Usagef("write it once", "%s stands twice behind ?", name)
 		}
 	}
 	fromQuery, given := one(u, "db")
 	if path != "" && given && path != fromQuery {
-		return usage("write it once", "the database in the path and the one in ?db= differ")
+		return Usagef("write it once", "the database in the path and the one in ?db= differ")
 	}
 	if n, err := strconv.ParseUint(cmp.Or(path, fromQuery, "0"), 10, 31); err == nil {
 		t.db = strconv.FormatUint(n, 10)
 		return nil
 	}
-	return usage("as in redis://localhost:6379/1", "the database is not a number")
+	return Usagef("as in redis://localhost:6379/1", "the database is not a number")
 }
 
 // one is a query parameter's value, and whether it is there.

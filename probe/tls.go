@@ -30,20 +30,20 @@ func (o TLSOptions) load(caName, certName, keyName string) (tlsSetup, error) {
 	if o.CA != "" {
 		pem, err := os.ReadFile(o.CA)
 		if err != nil {
-			return s, usage("check the path, and that the user of this container may read it", "%s: %v", caName, reason(err))
+			return s, Usagef("check the path, and that the user of this container may read it", "%s: %v", caName, reason(err))
 		}
 		s.roots = x509.NewCertPool()
 		if !s.roots.AppendCertsFromPEM(pem) {
-			return s, usage("it must hold one or more certificates in PEM", "%s: no certificate in the file", caName)
+			return s, Usagef("it must hold one or more certificates in PEM", "%s: no certificate in the file", caName)
 		}
 	}
 	if (o.Cert == "") != (o.Key == "") {
-		return s, usage("give both, or a file that holds both twice", "%s and %s: one without the other", certName, keyName)
+		return s, Usagef("give both, or a file that holds both twice", "%s and %s: one without the other", certName, keyName)
 	}
 	if o.Cert != "" {
 		cert, err := tls.LoadX509KeyPair(o.Cert, o.Key)
 		if err != nil {
-			return s, usage("both must be in PEM, readable, and belong together", "%s, %s: %s", certName, keyName, strings.TrimPrefix(reason(err).Error(), "tls: "))
+			return s, Usagef("both must be in PEM, readable, and belong together", "%s, %s: %s", certName, keyName, strings.TrimPrefix(reason(err).Error(), "tls: "))
 		}
 		s.certificates = []tls.Certificate{cert}
 	}
