@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -33,10 +32,8 @@ const (
 )
 
 var (
-	errRedirects error = cleanError("more than " + strconv.Itoa(maxRedirects) + " redirects")
-	errRedirect  error = cleanError("a redirect to a URL that is not of HTTP")
-	errNotHTTP   error = cleanError("the answer is not HTTP")
-	errHeader    error = cleanError("the answer's header is longer than " + strconv.Itoa(maxHeader>>10) + " KiB")
+	errNotHTTP = &wire.ProtocolError{What: "the answer is not HTTP"}
+	errHeader  = &wire.ProtocolError{What: "the answer's header is longer than " + strconv.Itoa(maxHeader>>10) + " KiB"}
 )
 
 // An httpSetup is the --http-* options, checked.
@@ -225,16 +222,16 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 			c.redact.add(name)
 		}
 	}
-	c.probe = func(ctx context.Context, r *run) error { return probeHTTP(ctx, r, env, u, socket) }
+	c.probe = func(ctx context.Context, r *run) *failure { return probeHTTP(ctx, r, env, u, socket) }
 	return nil
 }
 
 // probeHTTP sends one request and judges the answer.
-func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, socket string) error {
+func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, socket string) *failure {
 	setup := &env.http
-	resp, err := fetch(ctx, r, env, target, socket)
-	if err != nil {
-		return err
+	resp, f := fetch(ctx, r, env, target, socket)
+	if f != nil {
+		return f
 	}
 	defer resp.Body.Close()
 	r.HTTPStatus = resp.StatusCode
@@ -248,10 +245,10 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 	seen := strings.TrimSpace(code + " " + reason)
 	body, err := readBody(resp, setup.body != nil)
 	if err != nil && !setup.accepts(resp.StatusCode) {
-		return cleanError(seen)
+		return fail(PhaseReply, seen)
 	}
 	if err != nil {
-		return fmt.Errorf("%s, then %w", seen, err)
+		return r.failIO(PhaseReply, fmt.Errorf("%s, then %w", seen, err))
 	}
 	health, ok := readHealth(body)
 	if health.status != "" {
@@ -277,11 +274,11 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 	}
 	switch {
 	case !setup.accepts(resp.StatusCode):
-		return cleanError(seen)
+		return fail(PhaseReply, seen)
 	case setup.body != nil && !setup.body.Match(body):
-		return cleanError(seen + ", body does not match --http-body")
+		return fail(PhaseReply, seen+", body does not match --http-body")
 	case ok && statusOf(health.status) == Failed:
-		return cleanError(seen)
+		return fail(PhaseReply, seen)
 	}
 	r.Status = statusOf(health.status)
 	r.Message = seen
@@ -291,7 +288,7 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 // fetch sends the request, and another for as long as the answer is a redirect, and returns the final answer. It does so in the
 // goroutine of its caller: http.Client's transport has others, which end some time after the check has, and logs what a
 // peer sends unasked.
-func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socket string) (*http.Response, error) {
+func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socket string) (*http.Response, *failure) {
 	setup := &env.http
 	req := &http.Request{Method: setup.method, URL: target, Header: setup.header.Clone(), Host: setup.host, Close: true}
 	if u := target.User; u != nil && req.Header.Get("Authorization") == "" {
@@ -299,13 +296,13 @@ func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socke
 		req.SetBasicAuth(u.Username(), password)
 	}
 	for redirects := 0; ; redirects++ {
-		conn, err := open(ctx, r, env, req.URL, socket)
-		if err != nil {
-			return nil, err
+		conn, f := open(ctx, r, env, req.URL, socket)
+		if f != nil {
+			return nil, f
 		}
 		resp, err := exchange(conn, req)
 		if err != nil {
-			return nil, err
+			return nil, r.failIO(PhaseReply, err)
 		}
 		location := resp.Header.Get("Location")
 		switch resp.StatusCode { // RFC 9110 section 15.4
@@ -322,11 +319,11 @@ func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socke
 		}
 		resp.Body.Close()
 		if redirects == maxRedirects {
-			return nil, errRedirects
+			return nil, fail(PhaseReply, "more than "+strconv.Itoa(maxRedirects)+" redirects")
 		}
 		next, err := req.URL.Parse(location)
 		if err != nil {
-			return nil, errRedirect
+			return nil, fail(PhaseReply, notHTTPRedirect)
 		}
 		if !sameService(target, next) {
 			req.Header = http.Header{"User-Agent": setup.header["User-Agent"]} // secrets are for the host they were given for
@@ -335,6 +332,8 @@ func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socke
 		req.URL = next
 	}
 }
+
+const notHTTPRedirect = "a redirect to a URL that is not of HTTP"
 
 // ports are the defaults of the schemes that are spoken here.
 var ports = map[string]string{"http": "80", "https": "443"}
@@ -347,29 +346,20 @@ func sameService(a, b *url.URL) bool {
 }
 
 // open connects to where a request goes, the first or one that a redirect led to.
-func open(ctx context.Context, r *run, env *environment, u *url.URL, socket string) (net.Conn, error) {
+func open(ctx context.Context, r *run, env *environment, u *url.URL, socket string) (net.Conn, *failure) {
 	port := ports[u.Scheme]
 	if port == "" || u.Hostname() == "" {
-		return nil, errRedirect
+		return nil, fail(PhaseReply, notHTTPRedirect)
 	}
 	network, address := "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port))
 	if socket != "" && u.Scheme == "http" && address == "localhost:80" {
 		network, address = "unix", socket
 	}
-	conn, err := dial(ctx, r, network, address)
-	if err == nil && u.Scheme == "https" {
-		var t *tls.Conn
-		if t, err = handshake(r, conn, env.tls.config(u.Hostname())); err == nil {
-			conn = t
-		} else {
-			err = &phaseError{PhaseTLS, err}
-		}
+	conn, f := dial(ctx, r, network, address)
+	if f != nil || u.Scheme == "http" {
+		return conn, f
 	}
-	if err != nil {
-		return nil, err
-	}
-	r.enter(PhaseReply)
-	return conn, nil
+	return handshake(r, conn, env.tls.config(u.Hostname())) // a nil *tls.Conn comes with a failure
 }
 
 // exchange sends a request on conn and reads the answer, whose body owns conn.

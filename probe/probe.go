@@ -72,20 +72,18 @@ type Check struct {
 	probe   prober
 }
 
-// A prober does the work of one type of check. It tells r which phase it is in as it goes, fills in what it saw,
-// and returns an error unless the target is healthy. The context's deadline bounds it.
-type prober func(ctx context.Context, r *run) error
+// A prober does the work of one type of check. It fills in what it saw, and returns a failure unless the target is
+// healthy. The context's deadline bounds it.
+type prober func(ctx context.Context, r *run) *failure
 
 // A run is a check under way.
 type run struct {
 	Result
-	phase Phase
+	allowed time.Duration // how long a peer may take, as a timeout reports it; 0: not reported
 }
 
 // clean makes words of the peer fit for a Result.
 func (r *run) clean(s string) string { return r.Check.redact.clean(s) }
-
-func (r *run) enter(p Phase) { r.phase = p }
 
 // Options are what the checks have in common. The zero value is usable but for Timeout.
 type Options struct {
@@ -208,20 +206,17 @@ func Parse(specs []Spec, o Options) ([]*Check, error) {
 // Run runs the check once and blocks until it has a result, at its deadline or when ctx is done at the latest.
 func (c *Check) Run(ctx context.Context) Result {
 	r := &run{Result: Result{Check: c, Status: OK, Start: time.Now()}}
-	r.enter(PhaseConnect)
 	ctx, cancel := context.WithDeadline(ctx, r.Start.Add(c.timeout))
 	defer cancel()
-	err := c.probe(ctx, r)
-	result := r.Result
-	result.Duration = time.Since(r.Start)
-	if err != nil {
-		deadline, _ := ctx.Deadline()
-		result.Status = Failed
-		result.Phase = phaseOf(err, r.phase)
-		result.Message, result.TimedOut = c.redact.describe(err, deadline.Sub(r.Start))
+	deadline, _ := ctx.Deadline()
+	r.allowed = deadline.Sub(r.Start)
+	f := c.probe(ctx, r)
+	r.Duration = time.Since(r.Start)
+	if f != nil {
+		r.Status, r.Phase, r.Message, r.TimedOut = Failed, f.phase, f.text, f.timedOut
 	}
-	result.Message = cut(result.Message, maxMessage)
-	return result
+	r.Message = cut(r.Message, maxMessage)
+	return r.Result
 }
 
 // RunAll runs all checks at once and returns their results in the same order.

@@ -109,7 +109,7 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 	}
 	c.redact.allow(t.user, t.db)
 	c.Target = shown.String()
-	c.probe = func(ctx context.Context, r *run) error { return probeRedis(ctx, r, env, t) }
+	c.probe = func(ctx context.Context, r *run) *failure { return probeRedis(ctx, r, env, t) }
 	return nil
 }
 
@@ -150,69 +150,68 @@ func one(u *url.URL, name string) (value string, given bool) {
 }
 
 // probeRedis asks for a PONG: AUTH and SELECT before it only where the URL wants them.
-func probeRedis(ctx context.Context, r *run, env *environment, t redisTarget) error {
-	conn, err := dial(ctx, r, t.network, t.address)
-	if err != nil {
-		return err
+func probeRedis(ctx context.Context, r *run, env *environment, t redisTarget) *failure {
+	conn, f := dial(ctx, r, t.network, t.address)
+	if f != nil {
+		return f
 	}
 	defer func() { conn.Close() }()
 	if t.host != "" {
-		tlsConn, err := handshake(r, conn, env.tls.config(t.host))
-		if err != nil {
-			return err
+		tlsConn, f := handshake(r, conn, env.tls.config(t.host))
+		if f != nil {
+			return f
 		}
 		conn = tlsConn
 	}
 	client := wire.NewRedis(conn)
 	if t.auth {
-		r.enter(PhaseAuth)
 		args := []string{"AUTH", t.password}
 		if t.user != "" {
 			args = []string{"AUTH", t.user, t.password}
 		}
-		if err := expect(r, client, "OK", args...); err != nil {
-			return err
+		if f := expect(r, client, PhaseAuth, "OK", args...); f != nil {
+			return f
 		}
 	}
-	r.enter(PhaseReply)
 	if t.db != "0" {
-		if err := expect(r, client, "OK", "SELECT", t.db); err != nil {
-			return err
+		if f := expect(r, client, PhaseReply, "OK", "SELECT", t.db); f != nil {
+			return f
 		}
 	}
-	if err := expect(r, client, "PONG", "PING"); err != nil {
-		return err
+	if f := expect(r, client, PhaseReply, "PONG", "PING"); f != nil {
+		return f
 	}
 	r.Message = "PONG"
 	return nil
 }
 
-// expect runs one command and wants one answer. An error reply belongs to the phase that its code names.
-func expect(r *run, client *wire.Redis, want string, args ...string) error {
+// expect sends one command and fails unless the reply is want.
+func expect(r *run, client *wire.Redis, phase Phase, want string, args ...string) *failure {
 	got, err := client.Do(args...)
 	var refused *wire.RedisError
-	var foreign *wire.ForeignError
 	switch {
+	case errors.As(err, &refused) && refused.Line == "":
+		return fail(phase, "an error reply without words")
 	case errors.As(err, &refused):
-		switch refused.Code() {
-		case "NOAUTH", "WRONGPASS", "NOPERM", "DENIED":
-			return &phaseError{PhaseAuth, err}
-		case "LOADING", "MASTERDOWN", "BUSY":
-			return &phaseError{PhaseReply, err}
-		}
-		if strings.Contains(refused.Line, "max number of clients") {
-			return &phaseError{PhaseReply, err}
-		}
-		if refused.Line == "" {
-			return cleanError("an error reply without words")
-		}
-		return err
-	case errors.As(err, &foreign):
-		return &phaseError{PhaseReply, err}
+		return r.failIO(redisErrorPhase(refused, phase), err)
 	case err != nil:
-		return err
+		return r.failIO(phase, err)
 	case got != want:
-		return cleanError(args[0] + ` was answered with "` + r.clean(got) + `", want "` + want + `"`)
+		return fail(phase, args[0]+` was answered with "`+r.clean(got)+`", want "`+want+`"`)
 	}
 	return nil
+}
+
+// redisErrorPhase is the phase that the code of an error reply names, else that of the command.
+func redisErrorPhase(e *wire.RedisError, command Phase) Phase {
+	switch e.Code() {
+	case "NOAUTH", "WRONGPASS", "NOPERM", "DENIED":
+		return PhaseAuth
+	case "LOADING", "MASTERDOWN", "BUSY":
+		return PhaseReply
+	}
+	if strings.Contains(e.Line, "max number of clients") {
+		return PhaseReply
+	}
+	return command
 }

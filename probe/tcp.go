@@ -23,13 +23,16 @@ func parseTCP(env *environment, c *Check, x expanded) error {
 	}
 	address := net.JoinHostPort(host, port)
 	c.Target = address
-	c.probe = func(ctx context.Context, r *run) error {
-		conn, err := dial(ctx, r, "tcp", address)
-		if err != nil {
-			return err
+	c.probe = func(ctx context.Context, r *run) *failure {
+		conn, f := dial(ctx, r, "tcp", address)
+		if f != nil {
+			return f
+		}
+		if err := conn.Close(); err != nil {
+			return r.failIO(PhaseConnect, err)
 		}
 		r.Message = "connected"
-		return conn.Close()
+		return nil
 	}
 	return nil
 }

@@ -62,12 +62,11 @@ func (s tlsSetup) config(host string) *tls.Config {
 }
 
 // handshake puts TLS on conn, which carries the deadline, and notes when the certificates end.
-func handshake(r *run, conn net.Conn, config *tls.Config) (*tls.Conn, error) {
-	r.enter(PhaseTLS)
+func handshake(r *run, conn net.Conn, config *tls.Config) (*tls.Conn, *failure) {
 	t := tls.Client(conn, config)
 	if err := t.Handshake(); err != nil {
 		conn.Close()
-		return nil, err
+		return nil, r.failIO(PhaseTLS, err)
 	}
 	for _, cert := range t.ConnectionState().PeerCertificates {
 		if r.CertExpiry.IsZero() || cert.NotAfter.Before(r.CertExpiry) {
