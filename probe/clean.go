@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"alfred/healthcheck/wire"
 )
 
 // maxMessage is the most of a peer's text that a Result keeps, in bytes.
@@ -29,7 +31,7 @@ func (r *redactor) add(secrets ...string) {
 		}
 		b := []byte(s)
 		for _, form := range []string{
-			s, escape(s), url.QueryEscape(s), url.PathEscape(s), percent(s, ""), base64.StdEncoding.EncodeToString(b),
+			s, escapeUnprintable(s), url.QueryEscape(s), url.PathEscape(s), wire.PercentEncode(s, ""), base64.StdEncoding.EncodeToString(b),
 			base64.RawStdEncoding.EncodeToString(b), base64.URLEncoding.EncodeToString(b), base64.RawURLEncoding.EncodeToString(b),
 		} {
 			if !slices.Contains(r.secrets, form) {
@@ -50,12 +52,12 @@ func (r *redactor) clean(s string) string {
 	for _, secret := range r.secrets {
 		s = strings.ReplaceAll(s, secret, mask)
 	}
-	return cut(escape(s), maxMessage)
+	return cut(escapeUnprintable(s), maxMessage)
 }
 
-// escape writes what is not printable, line ends and what turns the direction of text included, as Go does
+// escapeUnprintable writes what is not printable, line ends and what turns the direction of text included, as Go does
 // within quotes: \n, \x1b, \u202e.
-func escape(s string) string {
+func escapeUnprintable(s string) string {
 	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) {
 		return s
 	}

@@ -15,10 +15,10 @@ var escapeTests = []struct{ in, want string }{
 	{"\U000e0001", `\U000e0001`}, {"\u0085", `\u0085`},
 }
 
-func TestEscape(t *testing.T) {
+func TestEscapeUnprintable(t *testing.T) {
 	for _, test := range escapeTests {
-		if got := escape(test.in); got != test.want {
-			t.Errorf("escape(%q) = %q, want %q", test.in, got, test.want)
+		if got := escapeUnprintable(test.in); got != test.want {
+			t.Errorf("escapeUnprintable(%q) = %q, want %q", test.in, got, test.want)
 		}
 	}
 }
@@ -79,7 +79,7 @@ func FuzzClean(f *testing.F) {
 			if strings.Contains(got, secret) && !strings.Contains(strings.ReplaceAll(got, mask, ""), secret) {
 				continue // a secret of asterisks and their neighbours
 			}
-			if strings.Contains(got, secret) && !strings.Contains(escape(before)+"\n"+escape(after), secret) && !strings.Contains(secret, "*") && !strings.Contains(secret, `\`) && !strings.Contains(secret, "…") {
+			if strings.Contains(got, secret) && !strings.Contains(escapeUnprintable(before)+"\n"+escapeUnprintable(after), secret) && !strings.Contains(secret, "*") && !strings.Contains(secret, `\`) && !strings.Contains(secret, "…") {
 				t.Errorf("clean(%q) = %q holds %q", before+form+after, got, secret)
 			}
 			if len(got) > maxMessage || !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return !unicode.IsPrint(r) }) {

@@ -1,6 +1,10 @@
 package probe
 
-import "strings"
+import (
+	"strings"
+
+	"alfred/healthcheck/wire"
+)
 
 // An environment is Options, checked, with their files read: what every check of one command line shares.
 type environment struct {
@@ -56,21 +60,21 @@ var schemes = map[string]string{
 // wrongScheme is the error for a URL of another scheme than an option takes.
 func wrongScheme(kind, scheme, want string) error {
 	if option := schemes[scheme]; option != "" && option != "--"+kind {
-		return usage("write "+option+" before it", "a %s:// URL belongs to %s", scheme, option)
+		return Usagef("write "+option+" before it", "a %s:// URL belongs to %s", scheme, option)
 	}
-	return usage("write "+want, "the scheme of the URL is not one of this check")
+	return Usagef("write "+want, "the scheme of the URL is not one of this check")
 }
 
-// meant is the hint for a value without a scheme: the URL meant, where it is a host with perhaps a port and a path and has
+// hintURL is the hint for a value without a scheme: the URL that was meant, where it is a host with perhaps a port and a path and has
 // nothing in which a secret could hide, else an example.
-func meant(scheme string, x expanded, example string) string {
+func hintURL(scheme string, x expanded, example string) string {
 	value, _, hasQuery := strings.Cut(x.text, "?")
 	authority, path, _ := strings.Cut(value, "/")
 	host, port, hasPort := authority, "", false
 	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
 		host, port, hasPort = authority[:i], authority[i+1:], true
 	}
-	if x.refs || !consists(host, "._:[]-") || hasPort && checkPort(port, true) != nil || path != "" && !consists(path, "._~/-") {
+	if x.refs || !wire.ConsistsOf(host, "._:[]-") || hasPort && checkPort(port, true) != nil || path != "" && !wire.ConsistsOf(path, "._~/-") {
 		return "as in " + example
 	}
 	if hasQuery {

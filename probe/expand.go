@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"alfred/healthcheck/wire"
 )
 
 // maxSecretFile is the largest file that ${file:…} reads, in bytes. Docker's and Kubernetes' secrets end at 500 KiB and
@@ -38,7 +40,7 @@ func pieces(value string) (list []piece, err error) {
 		}
 		length := strings.IndexByte(value[start:], '}') + 1
 		if length == 0 {
-			return nil, usage("write ${VAR} or ${file:/path}", "a ${ without its }")
+			return nil, Usagef("write ${VAR} or ${file:/path}", "a ${ without its }")
 		}
 		if start > 0 {
 			list = append(list, piece{text: value[:start]})
@@ -88,12 +90,12 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 			case text == "":
 			case userinfo[0] <= at && at < userinfo[1], at >= query:
 				result.secrets = append(result.secrets, text)
-				text = percent(text, "")
+				text = wire.PercentEncode(text, "")
 			case at >= path:
 				result.inPath = append(result.inPath, text)
-				text = percent(text, "/")
-			case !consists(text, "._:,[]-"):
-				return expanded{}, usage("a host or a port goes there; a whole URL can be inserted only as the whole value", "${%s}: it holds a character that no host or port has", p.name)
+				text = wire.PercentEncode(text, "/")
+			case !wire.ConsistsOf(text, "._:,[]-"):
+				return expanded{}, Usagef("a host or a port goes there; a whole URL can be inserted only as the whole value", "${%s}: it holds a character that no host or port has", p.name)
 			}
 		}
 		result.text += text
@@ -139,32 +141,16 @@ func splitURL(kind, s string) (userinfo [2]int, path, query int) {
 	return
 }
 
-// percent encodes all of s but unreserved characters (RFC 3986 section 2.3) and those in keep.
-func percent(s, keep string) string {
-	const hex = "0123456789ABCDEF"
-	var b strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-._~"+keep, c) >= 0:
-			b.WriteByte(c)
-		default:
-			b.WriteString(string([]byte{'%', hex[c>>4], hex[c&15]}))
-		}
-	}
-	return b.String()
-}
-
 // resolve returns what a reference stands for: an environment variable, or a file's content without its last line end.
 func (env *environment) resolve(name string) (string, error) {
 	path, isFile := strings.CutPrefix(name, "file:")
 	if !isFile {
-		if !consists(name, "_") || isDigit(name[0]) {
-			return "", usage("write ${VAR} or ${file:/path}", "a ${…} that holds no variable's name")
+		if !isIdentifier(name, "") {
+			return "", Usagef("write ${VAR} or ${file:/path}", "a ${…} that holds no variable's name")
 		}
 		text, ok := env.lookup(name)
 		if !ok {
-			return "", usage("set it where healthcheck runs, or use ${file:/path}", "${%s}: the variable is not set", name)
+			return "", Usagef("set it where healthcheck runs, or use ${file:/path}", "${%s}: the variable is not set", name)
 		}
 		return text, nil
 	}
@@ -178,14 +164,14 @@ func (env *environment) resolve(name string) (string, error) {
 		return "", unreadable(name, err)
 	}
 	if len(content) > maxSecretFile {
-		return "", usage("name the file that holds the secret alone", "${%s}: larger than %d KiB", name, maxSecretFile>>10)
+		return "", Usagef("name the file that holds the secret alone", "${%s}: larger than %d KiB", name, maxSecretFile>>10)
 	}
 	text := strings.TrimSuffix(string(content), "\n")
 	return strings.TrimSuffix(text, "\r"), nil
 }
 
 func unreadable(name string, err error) error {
-	return usage("check that the file is mounted and that the user of this container may read it", "${%s}: %v", escape(name), reason(err))
+	return Usagef("check that the file is mounted and that the user of this container may read it", "${%s}: %v", escapeUnprintable(name), reason(err))
 }
 
 // reason is an error of the os package without the path, which the caller has named.

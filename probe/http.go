@@ -2,10 +2,8 @@ package probe
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -18,6 +16,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"alfred/healthcheck/wire"
 )
 
 const (
@@ -29,15 +29,11 @@ const (
 	maxRedirects = 10
 	// minToken is the least length of a word that may be a token, in bytes: a mask over "a" or "verbose" would spoil every text.
 	minToken = 8
-	// maxDependencies is how many entries of a health document are reported; those that are not ok go before.
-	maxDependencies = 64
 )
 
 var (
-	errRedirects error = cleanError("more than " + strconv.Itoa(maxRedirects) + " redirects")
-	errRedirect  error = cleanError("a redirect to a URL that is not of HTTP")
-	errNotHTTP   error = cleanError("the answer is not HTTP")
-	errHeader    error = cleanError("the answer's header is longer than " + strconv.Itoa(maxHeader>>10) + " KiB")
+	errNotHTTP = &wire.ProtocolError{What: "the answer is not HTTP"}
+	errHeader  = &wire.ProtocolError{What: "the answer's header is longer than " + strconv.Itoa(maxHeader>>10) + " KiB"}
 )
 
 // An httpSetup is the --http-* options, checked.
@@ -53,28 +49,28 @@ type httpSetup struct {
 type statusRange struct{ from, to int }
 
 // isToken is RFC 9110's token (section 5.6.2), which a method and a header's name are.
-func isToken(s string) bool { return consists(s, "!#$%&'*+-.^_`|~") }
+func isToken(s string) bool { return wire.ConsistsOf(s, "!#$%&'*+-.^_`|~") }
 
 // prepareHTTP checks the --http-* options. Whole headers may be secrets: no error shows one.
 func (env *environment) prepareHTTP(o Options) (h httpSetup, err error) {
 	h = httpSetup{method: cmp.Or(o.HTTPMethod, http.MethodGet), header: http.Header{}}
 	if !isToken(h.method) {
-		return h, usage("as in --http-method HEAD", "--http-method: not a method's name")
+		return h, Usagef("as in --http-method HEAD", "--http-method: not a method's name")
 	}
 	h.header.Set("User-Agent", o.UserAgent)
 	for _, line := range o.HTTPHeaders {
 		name, value, ok := strings.Cut(line, ":")
 		name = strings.TrimSpace(name)
 		if !ok || !isToken(name) {
-			return h, usage("as in --http-header 'Accept: application/json'", "--http-header: no name and colon in front")
+			return h, Usagef("as in --http-header 'Accept: application/json'", "--http-header: no name and colon in front")
 		}
 		var inserted []string
 		value, inserted, err = env.insert(strings.TrimSpace(value))
 		if err != nil {
-			return h, within("--http-header "+name, err)
+			return h, Within("--http-header "+name, err)
 		}
 		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
-			return h, usage("a header is one line of text", "--http-header %s: a control character in the value", name)
+			return h, Usagef("a header is one line of text", "--http-header %s: a control character in the value", name)
 		}
 		h.secrets = append(h.secrets, inserted...)
 		if secretName(name) {
@@ -94,7 +90,7 @@ func (env *environment) prepareHTTP(o Options) (h httpSetup, err error) {
 	}
 	if o.HTTPBody != "" {
 		if h.body, err = regexp.Compile(o.HTTPBody); err != nil {
-			return h, usage("see https://golang.org/s/re2syntax", "--http-body: not a regular expression")
+			return h, Usagef("see https://golang.org/s/re2syntax", "--http-body: not a regular expression")
 		}
 	}
 	return h, nil
@@ -144,7 +140,7 @@ func parseStatusRanges(s string) (list []statusRange, err error) {
 		a, err1 := strconv.Atoi(from)
 		b, err2 := strconv.Atoi(to)
 		if err1 != nil || err2 != nil || a < 100 || b > 999 || a > b {
-			return nil, usage("as in --http-status 200-299,401", "--http-status: not a list of statuses and ranges")
+			return nil, Usagef("as in --http-status 200-299,401", "--http-status: not a list of statuses and ranges")
 		}
 		list = append(list, statusRange{a, b})
 	}
@@ -162,7 +158,7 @@ func (h *httpSetup) accepts(status int) bool {
 func parseHTTP(env *environment, c *Check, x expanded) error {
 	scheme, rest, ok := strings.Cut(x.text, "://")
 	if !ok {
-		return usage(meant("http://", x, "--http http://localhost:8080/health"), "a URL begins with http:// or https://")
+		return Usagef(hintURL("http://", x, "--http http://localhost:8080/health"), "a URL begins with http:// or https://")
 	}
 	scheme = strings.ToLower(scheme)
 	socket := ""
@@ -177,7 +173,7 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 		at := strings.LastIndexByte(authority, '@') + 1
 		path, err := url.PathUnescape(authority[at:])
 		if err != nil || !strings.HasPrefix(path, "/") {
-			return usage("as in http+unix://%2Frun%2Fapp.sock/health", "the socket's path must stand percent-encoded where a host would")
+			return Usagef("as in http+unix://%2Frun%2Fapp.sock/health", "the socket's path must stand percent-encoded where a host would")
 		}
 		socket = path
 		rest = authority[:at] + "localhost" + rest[end:]
@@ -186,28 +182,28 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 	}
 	u, err := url.Parse(strings.TrimSuffix(scheme, "+unix") + "://" + rest)
 	if err != nil { // never shown: it holds the URL
-		return usage(badURL, "the URL is not valid")
+		return Usagef(badURL, "the URL is not valid")
 	}
 	if u.Hostname() == "" {
-		return usage("as in http://localhost:8080/health", "the URL has no host")
+		return Usagef("as in http://localhost:8080/health", "the URL has no host")
 	}
 	if err := checkPort(u.Port(), u.Port() != "" || strings.HasSuffix(u.Host, ":")); err != nil {
 		return err
 	}
 	path := u.EscapedPath()
 	if strings.Contains(path+u.Fragment, "@") { // user-info ended before it was meant to, and the path is shown
-		return usage("percent-encode what is special in user name and password, or insert them with ${VAR}; an @ in the path is written %40", "an @ stands behind the host")
+		return Usagef("percent-encode what is special in user name and password, or insert them with ${VAR}; an @ in the path is written %40", "an @ stands behind the host")
 	}
 	u.Fragment, u.RawFragment = "", ""
 	for _, inserted := range x.inPath { // a webhook's token, say
-		path = strings.ReplaceAll(path, percent(inserted, "/"), mask)
+		path = strings.ReplaceAll(path, wire.PercentEncode(inserted, "/"), mask)
 	}
 	c.redact.add(x.inPath...)
 	host := u.Host
 	if socket != "" {
-		host = percent(socket, "")
+		host = wire.PercentEncode(socket, "")
 	}
-	c.Target = escape(scheme + "://" + host + path + x.maskQuery(u.RawQuery))
+	c.Target = escapeUnprintable(scheme + "://" + host + path + x.maskQuery(u.RawQuery))
 
 	c.redact.add(env.http.secrets...)
 	if u.User != nil {
@@ -226,16 +222,16 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 			c.redact.add(name)
 		}
 	}
-	c.probe = func(ctx context.Context, r *run) error { return probeHTTP(ctx, r, env, u, socket) }
+	c.probe = func(ctx context.Context, r *run) *failure { return probeHTTP(ctx, r, env, u, socket) }
 	return nil
 }
 
 // probeHTTP sends one request and judges the answer.
-func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, socket string) error {
+func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, socket string) *failure {
 	setup := &env.http
-	resp, err := fetch(ctx, r, env, target, socket)
-	if err != nil {
-		return err
+	resp, f := fetch(ctx, r, env, target, socket)
+	if f != nil {
+		return f
 	}
 	defer resp.Body.Close()
 	r.HTTPStatus = resp.StatusCode
@@ -249,10 +245,10 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 	seen := strings.TrimSpace(code + " " + reason)
 	body, err := readBody(resp, setup.body != nil)
 	if err != nil && !setup.accepts(resp.StatusCode) {
-		return cleanError(seen)
+		return fail(PhaseReply, seen)
 	}
 	if err != nil {
-		return fmt.Errorf("%s, then %w", seen, err)
+		return r.failIO(PhaseReply, fmt.Errorf("%s, then %w", seen, err))
 	}
 	health, ok := readHealth(body)
 	if health.status != "" {
@@ -278,11 +274,11 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 	}
 	switch {
 	case !setup.accepts(resp.StatusCode):
-		return cleanError(seen)
+		return fail(PhaseReply, seen)
 	case setup.body != nil && !setup.body.Match(body):
-		return cleanError(seen + ", body does not match --http-body")
+		return fail(PhaseReply, seen+", body does not match --http-body")
 	case ok && statusOf(health.status) == Failed:
-		return cleanError(seen)
+		return fail(PhaseReply, seen)
 	}
 	r.Status = statusOf(health.status)
 	r.Message = seen
@@ -292,7 +288,7 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 // fetch sends the request, and another for as long as the answer is a redirect, and returns the final answer. It does so in the
 // goroutine of its caller: http.Client's transport has others, which end some time after the check has, and logs what a
 // peer sends unasked.
-func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socket string) (*http.Response, error) {
+func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socket string) (*http.Response, *failure) {
 	setup := &env.http
 	req := &http.Request{Method: setup.method, URL: target, Header: setup.header.Clone(), Host: setup.host, Close: true}
 	if u := target.User; u != nil && req.Header.Get("Authorization") == "" {
@@ -300,13 +296,13 @@ func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socke
 		req.SetBasicAuth(u.Username(), password)
 	}
 	for redirects := 0; ; redirects++ {
-		conn, err := open(ctx, r, env, req.URL, socket)
-		if err != nil {
-			return nil, err
+		conn, f := open(ctx, r, env, req.URL, socket)
+		if f != nil {
+			return nil, f
 		}
 		resp, err := exchange(conn, req)
 		if err != nil {
-			return nil, err
+			return nil, r.failIO(PhaseReply, err)
 		}
 		location := resp.Header.Get("Location")
 		switch resp.StatusCode { // RFC 9110 section 15.4
@@ -323,11 +319,11 @@ func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socke
 		}
 		resp.Body.Close()
 		if redirects == maxRedirects {
-			return nil, errRedirects
+			return nil, fail(PhaseReply, "more than "+strconv.Itoa(maxRedirects)+" redirects")
 		}
 		next, err := req.URL.Parse(location)
 		if err != nil {
-			return nil, errRedirect
+			return nil, fail(PhaseReply, notHTTPRedirect)
 		}
 		if !sameService(target, next) {
 			req.Header = http.Header{"User-Agent": setup.header["User-Agent"]} // secrets are for the host they were given for
@@ -336,6 +332,8 @@ func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socke
 		req.URL = next
 	}
 }
+
+const notHTTPRedirect = "a redirect to a URL that is not of HTTP"
 
 // ports are the defaults of the schemes that are spoken here.
 var ports = map[string]string{"http": "80", "https": "443"}
@@ -348,29 +346,20 @@ func sameService(a, b *url.URL) bool {
 }
 
 // open connects to where a request goes, the first or one that a redirect led to.
-func open(ctx context.Context, r *run, env *environment, u *url.URL, socket string) (net.Conn, error) {
+func open(ctx context.Context, r *run, env *environment, u *url.URL, socket string) (net.Conn, *failure) {
 	port := ports[u.Scheme]
 	if port == "" || u.Hostname() == "" {
-		return nil, errRedirect
+		return nil, fail(PhaseReply, notHTTPRedirect)
 	}
 	network, address := "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port))
 	if socket != "" && u.Scheme == "http" && address == "localhost:80" {
 		network, address = "unix", socket
 	}
-	conn, err := dial(ctx, r, network, address)
-	if err == nil && u.Scheme == "https" {
-		var t *tls.Conn
-		if t, err = handshake(r, conn, env.tls.config(u.Hostname())); err == nil {
-			conn = t
-		} else {
-			err = &phaseError{PhaseTLS, err}
-		}
+	conn, f := dial(ctx, r, network, address)
+	if f != nil || u.Scheme == "http" {
+		return conn, f
 	}
-	if err != nil {
-		return nil, err
-	}
-	r.enter(PhaseReply)
-	return conn, nil
+	return handshake(r, conn, env.tls.config(u.Hostname())) // a nil *tls.Conn comes with a failure
 }
 
 // exchange sends a request on conn and reads the answer, whose body owns conn.
@@ -457,93 +446,4 @@ func maybeJSON(contentType string) bool {
 	media, _, _ := strings.Cut(strings.ToLower(contentType), ";")
 	media = strings.TrimSpace(media)
 	return media == "" || strings.Contains(media, "json") || strings.HasPrefix(media, "text/") && media != "text/event-stream"
-}
-
-// trimJSON drops a byte order mark and JSON's white space from the front.
-func trimJSON(b []byte) []byte {
-	return bytes.TrimLeft(bytes.TrimPrefix(b, []byte("\ufeff")), " \t\r\n")
-}
-
-// A health document is what the body of an answer says.
-type health struct {
-	status       string // "" where there is none, or it is no string
-	dependencies []Dependency
-}
-
-// readHealth reads a JSON object as far as it goes: a document that is cut at maxBody, or breaks, counts up
-// to there. It reports whether the body is an object at all.
-func readHealth(body []byte) (h health, ok bool) {
-	body = trimJSON(body)
-	if len(body) == 0 || body[0] != '{' {
-		return h, false
-	}
-	j := &jsonReader{b: body}
-	j.object(func(key string) {
-		switch key {
-		case "status":
-			if h.status, ok = j.str(); !ok {
-				j.skip()
-			}
-		case "services", "components": // the guide's and Spring's
-			if j.next() == '{' {
-				h.readDependencies(j)
-			} else {
-				j.skip()
-			}
-		default:
-			j.skip()
-		}
-	})
-	return h, true
-}
-
-// readDependencies reads {"database": "ok", "cache": {"status": "UP"}} in the order in which it is written.
-func (h *health) readDependencies(j *jsonReader) {
-	j.object(func(name string) {
-		status, ok := j.str()
-		if !ok && j.next() == '{' {
-			j.object(func(key string) {
-				if key == "status" {
-					status, ok = j.str()
-				}
-				if key != "status" || !ok {
-					j.skip()
-				}
-			})
-		} else if !ok {
-			j.skip()
-		}
-		if status != "" {
-			h.add(Dependency{Name: name, Status: statusOf(status)})
-		}
-	})
-}
-
-// add keeps a dependency if there is room for it, or can be made.
-func (h *health) add(d Dependency) {
-	if len(h.dependencies) == maxDependencies {
-		if d.Status == OK {
-			return
-		}
-		for i, o := range slices.Backward(h.dependencies) {
-			if o.Status == OK {
-				h.dependencies = slices.Delete(h.dependencies, i, i+1)
-				break
-			}
-		}
-	}
-	if len(h.dependencies) < maxDependencies {
-		h.dependencies = append(h.dependencies, d)
-	}
-}
-
-// statusOf reads the word of a health document. What is not known to be bad is good.
-func statusOf(word string) Status {
-	switch strings.ToLower(strings.TrimSpace(word)) {
-	case "error", "fail", "down", "unhealthy", "critical":
-		return Failed
-	case "degraded", "warn":
-		return Degraded
-	}
-	return OK
 }

@@ -229,7 +229,7 @@ func fuzzValue(t *testing.T, kind, value, secret string) *Check {
 	if strings.Contains(c.Target, "MARK") && !strings.Contains(value, "MARK") && kind == "http" {
 		t.Errorf("Parse(--%s %q): target %q", kind, value, c.Target)
 	}
-	if escape(c.Target) != c.Target {
+	if escapeUnprintable(c.Target) != c.Target {
 		t.Errorf("Parse(--%s %q): target %q is not printable", kind, value, c.Target)
 	}
 	return c

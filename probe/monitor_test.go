@@ -2,7 +2,6 @@ package probe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -21,7 +20,7 @@ func TestMonitorSpreads(t *testing.T) {
 		turns := map[string][]time.Duration{}
 		var checks []*Check
 		for i := range 4 {
-			checks = append(checks, fake(fmt.Sprint(i), time.Second, func(ctx context.Context, r *run) error {
+			checks = append(checks, fake(fmt.Sprint(i), time.Second, func(ctx context.Context, r *run) *failure {
 				mu.Lock()
 				defer mu.Unlock()
 				turns[r.Check.Name] = append(turns[r.Check.Name], time.Since(start))
@@ -49,7 +48,7 @@ func TestMonitorSlowCheck(t *testing.T) {
 		start := time.Now()
 		var running atomic.Int32
 		var turns []time.Duration
-		slow := fake("slow", time.Minute, func(ctx context.Context, r *run) error {
+		slow := fake("slow", time.Minute, func(ctx context.Context, r *run) *failure {
 			if running.Add(1) != 1 {
 				t.Error("two runs at once")
 			}
@@ -69,7 +68,7 @@ func TestMonitorSlowCheck(t *testing.T) {
 
 // What is told, and what is counted, of a series of results.
 func TestMonitorStates(t *testing.T) {
-	const failure, timeout, warn = 'f', 't', 'd'
+	const down, timeout, warn = 'f', 't', 'd'
 	for _, test := range []struct {
 		series string
 		told   string // healthy or not, at which run
@@ -86,18 +85,18 @@ func TestMonitorStates(t *testing.T) {
 			start := time.Now()
 			ctx, cancel := context.WithCancel(t.Context())
 			n := 0
-			c := fake("x", 500*time.Millisecond, func(ctx context.Context, r *run) error {
+			c := fake("x", 500*time.Millisecond, func(ctx context.Context, r *run) *failure {
 				if n == len(test.series) {
 					cancel()
 					return nil
 				}
 				n++
 				switch test.series[n-1] {
-				case failure:
-					return cleanError("down")
+				case down:
+					return fail(PhaseConnect, "down")
 				case timeout:
 					<-ctx.Done()
-					return ctx.Err()
+					return r.failIO(PhaseConnect, ctx.Err())
 				case warn:
 					r.Status = Degraded
 				}
@@ -133,10 +132,10 @@ func TestMonitorStates(t *testing.T) {
 func TestMonitorWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
-		up := fake("up", 0, func(context.Context, *run) error { return nil })
-		late := fake("late", 0, func(context.Context, *run) error {
+		up := fake("up", 0, func(ctx context.Context, r *run) *failure { return nil })
+		late := fake("late", 0, func(ctx context.Context, r *run) *failure {
 			if n++; n < 3 {
-				return cleanError("down")
+				return fail(PhaseConnect, "down")
 			}
 			return nil
 		})
@@ -158,7 +157,7 @@ func TestMonitorWait(t *testing.T) {
 func TestMonitorBlockedLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		broken := fake("x", time.Second, func(context.Context, *run) error { return errors.New("broken") })
+		broken := fake("x", time.Second, func(ctx context.Context, r *run) *failure { return fail(PhaseConnect, "broken") })
 		blocked := make(chan bool)
 		m := NewMonitor([]*Check{broken}, time.Second, func(State) { <-blocked })
 		go m.Run(ctx) // ends with ctx

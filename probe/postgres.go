@@ -93,7 +93,7 @@ func parsePostgres(env *environment, c *Check, x expanded) error {
 func pgUsage(where string, err error) error {
 	var e *wire.PGURIError
 	if errors.As(err, &e) {
-		return usage(e.Hint, "%s%s", where, e.Error())
+		return Usagef(e.Hint, "%s%s", where, e.Error())
 	}
 	return err
 }
@@ -109,7 +109,7 @@ func (t *pgTarget) setLogin() error {
 	if name == "" {
 		u, err := user.Current()
 		if err != nil || u.Username == "" {
-			return usage("as in postgres://USER@localhost/DATABASE", "the URL has no user, and the system has no name for the user that runs healthcheck")
+			return Usagef("as in postgres://USER@localhost/DATABASE", "the URL has no user, and the system has no name for the user that runs healthcheck")
 		}
 		name = u.Username
 	}
@@ -138,7 +138,7 @@ func (t *pgTarget) setTLS(env *environment) (err error) {
 	verifying := mode == "verify-ca" || mode == "verify-full"
 	system := files.CA == "system"
 	if files.CA == "" && verifying {
-		return usage("add sslrootcert=FILE or --tls-ca FILE, or sslrootcert=system for the CAs of this system", "sslmode=%s needs a CA to verify with", mode)
+		return Usagef("add sslrootcert=FILE or --tls-ca FILE, or sslrootcert=system for the CAs of this system", "sslmode=%s needs a CA to verify with", mode)
 	}
 	if system {
 		files.CA = ""
@@ -191,57 +191,102 @@ func (t *pgTarget) address(h wire.PGHost) (network, address string) {
 	return h.Address()
 }
 
-// errNotWanted says that a server is alive and not of the kind that target_session_attrs wants.
-type errNotWanted struct{ attrs, is string }
-
-func (e *errNotWanted) Error() string {
-	return "target_session_attrs=" + e.attrs + ": the server is " + e.is
+// A pgAttempt is one connection to one host.
+type pgAttempt struct {
+	host             int // its index
+	network, address string
+	session          string // the target_session_attrs that the host must meet
+	withTLS          bool
+	first, last      bool // of the one or two attempts at the host, with TLS and without
+	hostsLeft        int  // how many hosts share the time that is left, this one included
 }
 
-// probe tries the hosts in their order until one serves, as libpq does (PostgreSQL documentation 34.1.1.3): a host that cannot
-// be reached, is starting up, or is not of the wanted kind, is passed over; one that refuses the login ends it. Each has
-// its share of the time.
-func (t *pgTarget) probe(ctx context.Context, r *run) error {
-	attrs := []string{cmp.Or(t.uri.Get("target_session_attrs"), "any")}
-	if attrs[0] == "prefer-standby" {
-		attrs = []string{"standby", "any"}
+// attempts lists the connections that libpq would try, in its order (PostgreSQL documentation 34.1.1.3): every host, for
+// prefer-standby first as a standby and then as any; each with TLS, without, or both, by sslmode.
+func (t *pgTarget) attempts() (list []pgAttempt) {
+	sessions := []string{cmp.Or(t.uri.Get("target_session_attrs"), "any")}
+	if sessions[0] == "prefer-standby" {
+		sessions = []string{"standby", "any"}
 	}
-	var failures []string
-	var first error
-	var firstLate bool
-	for pass, attr := range attrs {
-		failures = nil
-		for i, h := range t.hosts {
-			share, own := t.share(ctx, len(t.hosts)*(len(attrs)-pass)-i)
-			hostCtx, cancel := context.WithTimeout(ctx, share)
-			err := t.tryHost(hostCtx, r, i, attr)
-			cancel()
-			if err == nil {
-				return nil
+	hostsLeft := len(sessions) * len(t.hosts)
+	for _, session := range sessions {
+		for host, h := range t.hosts {
+			network, address := t.address(h)
+			var tlsOrder []bool
+			switch mode := t.uri.SSLMode(); {
+			case network == "unix" || mode == "disable":
+				tlsOrder = []bool{false}
+			case mode == "allow":
+				tlsOrder = []bool{false, true}
+			case mode == "prefer":
+				tlsOrder = []bool{true, false}
+			default:
+				tlsOrder = []bool{true}
 			}
-			phase := phaseOf(err, r.phase)
-			if !own {
-				share = 0 // it varies, and with it what Wait would take for another reason
+			for i, withTLS := range tlsOrder {
+				list = append(list, pgAttempt{host, network, address, session, withTLS, i == 0, i == len(tlsOrder)-1, hostsLeft})
 			}
-			text, late := r.Check.redact.describe(err, share)
-			if late && own {
-				text += ", the connect_timeout"
-				err = &hostsError{text, true}
-			}
-			if failures == nil {
-				first, firstLate = &phaseError{phase, err}, late
-			}
-			_, address := t.address(h)
-			failures = append(failures, address+": "+text)
-			if !late && !triesNext(err, phase) {
-				return err
-			}
+			hostsLeft--
 		}
 	}
-	if len(t.hosts) == 1 {
-		return first
+	return list
+}
+
+// probe connects until one attempt succeeds. As in libpq it goes on to the next host if one is unreachable, silent,
+// starting up or not of the wanted kind; any other failure ends it. Each host has its share of the time.
+func (t *pgTarget) probe(ctx context.Context, r *run) *failure {
+	var (
+		whole    = r.allowed
+		until    time.Time // the end of this host's share
+		own      bool      // the share is connect_timeout
+		otherWay *failure  // of the first attempt at this host, if the second one is due
+		failures []*failure
+		texts    []string
+	)
+	for _, a := range t.attempts() {
+		if !a.first && otherWay == nil {
+			continue
+		}
+		if a.first {
+			var share time.Duration
+			share, own = t.share(ctx, a.hostsLeft)
+			until = time.Now().Add(share)
+			switch {
+			case own:
+				r.allowed = share
+			case len(t.hosts) == 1:
+				r.allowed = whole
+			default:
+				r.allowed = 0 // it varies, and Wait would take each new value for a new reason
+			}
+		}
+		f := t.try(ctx, r, a, until)
+		if f == nil {
+			return nil
+		}
+		if f.fallBack && !a.last {
+			otherWay = f
+			continue
+		}
+		if otherWay != nil && otherWay.rank >= f.rank {
+			f = otherWay
+		}
+		otherWay = nil
+		if !f.timedOut && !f.nextHost {
+			return f
+		}
+		if f.timedOut && own {
+			f.text += ", the connect_timeout"
+		}
+		failures = append(failures, f)
+		texts = append(texts, a.address+": "+f.text)
 	}
-	return &phaseError{phaseOf(first, PhaseConnect), &hostsError{strings.Join(failures, "; "), firstLate}}
+	lastPass := len(failures) - len(t.hosts)
+	f := failures[lastPass]
+	if len(t.hosts) > 1 {
+		f.text = strings.Join(texts[lastPass:], "; ")
+	}
+	return f
 }
 
 // share is the time that one of several hosts has, and whether that is connect_timeout.
@@ -254,107 +299,22 @@ func (t *pgTarget) share(ctx context.Context, hostsLeft int) (share time.Duratio
 	return share, true
 }
 
-// A hostsError tells what every one of several hosts said.
-type hostsError struct {
-	text    string
-	timeout bool
-}
-
-func (e *hostsError) Error() string { return e.text }
-
-// triesNext reports whether libpq would go on to the next host after err, as it does after silence.
-func triesNext(err error, phase Phase) bool {
-	var refused *wire.PGError
-	var notWanted *errNotWanted
-	switch {
-	case errors.As(err, &refused):
-		return refused.Code == "57P03"
-	case errors.As(err, &notWanted):
-		return true
-	}
-	return phase == PhaseResolve || phase == PhaseConnect
-}
-
-// tryHost tries one host: with the sslmodes allow and prefer in two ways.
-func (t *pgTarget) tryHost(ctx context.Context, r *run, i int, attr string) error {
-	network, _ := t.address(t.hosts[i])
-	var ways []bool // with TLS?
-	switch mode := t.uri.SSLMode(); {
-	case network == "unix" || mode == "disable":
-		ways = []bool{false}
-	case mode == "allow":
-		ways = []bool{false, true}
-	case mode == "prefer":
-		ways = []bool{true, false}
-	default:
-		ways = []bool{true}
-	}
-	err := t.tryOnce(ctx, r, i, attr, ways[0])
-	if len(ways) == 1 || err == nil || ctx.Err() != nil || !otherWay(err) {
-		return plainReason(err)
-	}
-	phase := phaseOf(err, r.phase)
-	err2 := t.tryOnce(ctx, r, i, attr, ways[1])
-	if err2 == nil || tells(err2) > tells(err) {
-		return plainReason(err2)
-	}
-	return &phaseError{phase, plainReason(err)}
-}
-
-// tells ranks the two errors of allow and prefer: a refusal that is not merely the lack of a pg_hba.conf line for this
-// way of connecting says most.
-func tells(err error) int {
-	var refused *wire.PGError
-	switch {
-	case !errors.As(err, &refused):
-		return 0
-	case refused.Code == "28000":
-		return 1
-	}
-	return 2
-}
-
-// A wayError is one that the other way of connecting may not meet: TLS could not be begun, or the server refused the login in
-// its own words. libpq goes on after no other, least of all where we do not accept what the server does.
-type wayError struct{ err error }
-
-func (e *wayError) Error() string { return e.err.Error() }
-func (e *wayError) Unwrap() error { return e.err }
-
-// otherWay reports whether allow or prefer goes on after err.
-func otherWay(err error) bool {
-	var w *wayError
-	var refused *wire.PGError
-	if errors.As(err, &refused) && (strings.HasPrefix(refused.Code, "57") || strings.HasPrefix(refused.Code, "53")) {
-		return false // it would say the same again
-	}
-	return errors.As(err, &w)
-}
-
-// plainReason takes the mark off.
-func plainReason(err error) error {
-	var w *wayError
-	if errors.As(err, &w) {
-		return w.err
-	}
-	return err
-}
-
-// tryOnce goes the whole way on one connection: TLS or not, login, one query, goodbye.
-func (t *pgTarget) tryOnce(ctx context.Context, r *run, i int, attr string, withTLS bool) error {
-	network, address := t.address(t.hosts[i])
-	conn, err := dial(ctx, r, network, address)
-	if err != nil {
-		return err
+// try makes one connection: TLS or not, login, one query, goodbye.
+func (t *pgTarget) try(ctx context.Context, r *run, a pgAttempt, until time.Time) *failure {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	conn, f := dial(ctx, r, a.network, a.address)
+	if f != nil {
+		f.nextHost = true
+		return f
 	}
 	defer func() { conn.Close() }()
 	login := t.login
-	login.Password = func() (string, bool) { return t.passwords[i], t.passwords[i] != "" }
-	r.enter(PhaseReply)
-	if withTLS {
-		tlsConn, err := t.startTLS(r, conn, t.hosts[i])
-		if err != nil {
-			return err
+	login.Password = func() (string, bool) { return t.passwords[a.host], t.passwords[a.host] != "" }
+	if a.withTLS {
+		tlsConn, f := t.startTLS(r, conn, t.hosts[a.host])
+		if f != nil {
+			return f
 		}
 		if tlsConn != nil {
 			conn = tlsConn
@@ -363,29 +323,23 @@ func (t *pgTarget) tryOnce(ctx context.Context, r *run, i int, attr string, with
 		}
 	}
 	pg := wire.NewPG(conn, conn)
-	r.enter(PhaseAuth)
-	authenticated, err := pg.Login(ctx, login)
-	if err != nil {
-		phase := loginPhase(err, pg.Greeted(), authenticated)
-		var refused *wire.PGError
-		err = &phaseError{phase, err}
-		if !authenticated && withTLS == login.Encrypted && // not where the server declined TLS: it was plain text already
-			(phase == PhaseTLS || errors.As(err, &refused)) {
-			err = &wayError{err}
+	if authenticated, err := pg.Login(ctx, login); err != nil {
+		f := r.failLogin(err, pg.Greeted(), authenticated)
+		if a.withTLS && !login.Encrypted { // the server has declined TLS: this was the attempt without
+			f.fallBack = false
 		}
-		return err
+		return f
 	}
 	defer pg.Terminate()
-	r.enter(PhaseReply)
-	if err := wanted(pg, attr); err != nil {
-		return err
+	if f := r.checkSession(pg, a.session); f != nil {
+		return f
 	}
 	value, err := pg.Query("SELECT 1")
 	if err != nil {
-		return err
+		return r.failPG(PhaseReply, err)
 	}
 	if value != "1" {
-		return cleanError(`SELECT 1 was answered with "` + r.clean(value) + `"`)
+		return fail(PhaseReply, `SELECT 1 was answered with "`+r.clean(value)+`"`)
 	}
 	r.Message = "SELECT 1 answered"
 	if version, _, _ := strings.Cut(pg.Params["server_version"], " "); version != "" {
@@ -394,45 +348,65 @@ func (t *pgTarget) tryOnce(ctx context.Context, r *run, i int, attr string, with
 	return nil
 }
 
-// loginPhase is the phase of an error of Login.
-func loginPhase(err error, greeted, authenticated bool) Phase {
+// failPG is failIO for an exchange with PostgreSQL, whose SQLSTATE tells what libpq does next.
+func (r *run) failPG(phase Phase, err error) *failure {
+	f := r.failIO(phase, err)
 	var refused *wire.PGError
-	var foreign *wire.ForeignError
-	var op *net.OpError
-	switch {
-	case errors.As(err, &refused):
-		if strings.HasPrefix(refused.Code, "28") || refused.Code == "08P01" && !authenticated { // pgbouncer's
-			return PhaseAuth
+	if errors.As(err, &refused) {
+		f.nextHost = refused.Code == "57P03"
+		f.rank = 2
+		if refused.Code == "28000" { // perhaps no more than the lack of a pg_hba.conf line for this way of connecting
+			f.rank = 1
 		}
-		return PhaseReply
-	case errors.As(err, &op) && op.Op == remoteAlert: // with TLS 1.3 a refused client hears of it only here
-		return PhaseTLS
-	case errors.As(err, &foreign), authenticated, !greeted:
-		return PhaseReply
 	}
-	return PhaseAuth
+	return f
+}
+
+// failLogin is failPG for a login. libpq falls back only if the server refuses it, in its own words or by a TLS alert, and
+// never if it is we who refuse what the server does.
+func (r *run) failLogin(err error, greeted, authenticated bool) *failure {
+	phase := PhaseReply
+	if greeted && !authenticated {
+		phase = PhaseAuth
+	}
+	var refused *wire.PGError
+	if errors.As(err, &refused) {
+		phase = PhaseReply
+		if strings.HasPrefix(refused.Code, "28") || refused.Code == "08P01" && !authenticated { // pgbouncer's
+			phase = PhaseAuth
+		}
+	}
+	f := r.failPG(phase, err)
+	switch {
+	case authenticated:
+	case refused != nil: // without resources (53) or an operator's act (57) the answer would be the same
+		f.fallBack = !strings.HasPrefix(refused.Code, "53") && !strings.HasPrefix(refused.Code, "57")
+	default:
+		f.fallBack = f.phase == PhaseTLS
+	}
+	return f
 }
 
 // startTLS asks for TLS and puts it on conn. It returns nil where the server has none and sslmode allows for that.
-func (t *pgTarget) startTLS(r *run, conn net.Conn, h wire.PGHost) (*tls.Conn, error) {
+func (t *pgTarget) startTLS(r *run, conn net.Conn, h wire.PGHost) (*tls.Conn, *failure) {
 	mode := t.uri.SSLMode()
 	optional := mode == "prefer" || mode == "allow"
+	direct := t.uri.Get("sslnegotiation") == "direct"
 	config := t.tls.config(cmp.Or(h.Host, h.Addr, "localhost"))
-	if t.uri.Get("sslnegotiation") == "direct" {
+	if direct {
 		config.NextProtos = []string{"postgresql"}
 	} else {
 		answer, err := wire.ReadSSLAnswer(conn)
 		switch {
-		case answer == 'E' && !optional:
-			return nil, &phaseError{PhaseTLS, cleanError("the server answers the request for TLS with an error")} // which is not authenticated
+		case answer == 'E' && !optional: // what the error says is not authenticated
+			return nil, fail(PhaseTLS, "the server answers the request for TLS with an error")
 		case err != nil:
-			return nil, err
+			return nil, r.failPG(PhaseReply, err)
 		case answer == 'N' && optional:
 			return nil, nil
 		case answer == 'N':
-			return nil, &phaseError{PhaseTLS, cleanError("the server has no TLS, and sslmode=" + mode + " wants it")}
+			return nil, fail(PhaseTLS, "the server has no TLS, and sslmode="+mode+" wants it")
 		}
-		conn = &guardedConn{Conn: conn}
 	}
 	if mode != "verify-full" { // the chain without the name, or nothing
 		config.InsecureSkipVerify = true
@@ -440,19 +414,35 @@ func (t *pgTarget) startTLS(r *run, conn net.Conn, h wire.PGHost) (*tls.Conn, er
 			config.VerifyConnection = func(s tls.ConnectionState) error { return verifyChain(s.PeerCertificates, t.tls.roots) }
 		}
 	}
-	tlsConn, err := handshake(r, conn, config)
-	var stuffed *wire.ProtocolError
-	var foreign *wire.ForeignError
-	switch {
-	case errors.As(err, &stuffed), errors.As(err, &foreign): // an attack, not a lack; or no PostgreSQL at all
-		return nil, err
-	case err != nil:
-		return nil, &wayError{err}
+	guarded := &guardedConn{Conn: conn, checked: direct}
+	tlsConn, f := handshake(r, guarded, config)
+	if f != nil {
+		f.fallBack = !guarded.refused // that is an attack, or no PostgreSQL at all; a lack of TLS is neither
+		return nil, f
 	}
-	if config.NextProtos != nil && tlsConn.ConnectionState().NegotiatedProtocol != config.NextProtos[0] {
-		return nil, &phaseError{PhaseTLS, cleanError("direct TLS without the ALPN protocol postgresql")}
+	if direct && tlsConn.ConnectionState().NegotiatedProtocol != config.NextProtos[0] {
+		return nil, fail(PhaseTLS, "direct TLS without the ALPN protocol postgresql")
 	}
 	return tlsConn, nil
+}
+
+// A guardedConn refuses to read anything but TLS behind the answer to SSLRequest.
+type guardedConn struct {
+	net.Conn
+	checked bool // the first bytes have come
+	refused bool // and they were not TLS
+}
+
+func (c *guardedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if !c.checked && n > 0 {
+		c.checked = true
+		if err := wire.TLSRecord(p[:n]); err != nil {
+			c.refused = true
+			return 0, err
+		}
+	}
+	return n, err
 }
 
 // verifyChain is sslmode=verify-ca.
@@ -465,58 +455,37 @@ func verifyChain(chain []*x509.Certificate, roots *x509.CertPool) error {
 	return err
 }
 
-// A guardedConn looks at what comes first behind the answer to SSLRequest.
-type guardedConn struct {
-	net.Conn
-	seen bool
-}
-
-func (c *guardedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if !c.seen && n > 0 {
-		c.seen = true
-		if err := wire.TLSRecord(p[:n]); err != nil {
-			return 0, err
-		}
-	}
-	return n, err
-}
-
-// wanted reports, as an *errNotWanted, a server of another kind than attr (PostgreSQL documentation 34.1.2,
-// target_session_attrs). Servers since 14 tell in parameters, others are asked.
-func wanted(pg *wire.PG, attr string) error {
-	if attr == "any" {
+// checkSession fails if the server is of another kind than target_session_attrs wants (PostgreSQL documentation 34.1.2).
+// Servers since 14 report it in parameters, others are asked.
+func (r *run) checkSession(pg *wire.PG, want string) *failure {
+	if want == "any" {
 		return nil
 	}
-	ask := func(param, query string, yes string) (bool, error) {
-		value, ok := pg.Params[param]
-		if ok {
+	ask := func(param, query, yes string) (bool, error) {
+		if value, ok := pg.Params[param]; ok {
 			return value == "on", nil
 		}
 		value, err := pg.Query(query)
 		return value == yes, err
 	}
 	standby, err := ask("in_hot_standby", "SELECT pg_catalog.pg_is_in_recovery()", "t")
-	if err != nil {
-		return err
-	}
 	readOnly := standby
-	if !standby && (attr == "read-write" || attr == "read-only") {
-		if readOnly, err = ask("default_transaction_read_only", "SHOW transaction_read_only", "on"); err != nil {
-			return err
-		}
+	if err == nil && !standby && (want == "read-write" || want == "read-only") {
+		readOnly, err = ask("default_transaction_read_only", "SHOW transaction_read_only", "on")
 	}
-	state := []string{"a primary", "a standby"}
-	is, want := standby, attr == "standby"
-	if attr == "read-write" || attr == "read-only" {
-		state = []string{"read-write", "read-only"}
-		is, want = readOnly, attr == "read-only"
+	if err != nil {
+		return r.failPG(PhaseReply, err)
 	}
-	if is != want {
-		if is {
-			return &errNotWanted{attr, state[1]}
-		}
-		return &errNotWanted{attr, state[0]}
+	is := map[bool]string{false: "a primary", true: "a standby"}[standby]
+	meets := standby == (want == "standby")
+	if want == "read-write" || want == "read-only" {
+		is = map[bool]string{false: "read-write", true: "read-only"}[readOnly]
+		meets = is == want
 	}
-	return nil
+	if meets {
+		return nil
+	}
+	f := fail(PhaseReply, "target_session_attrs="+want+": the server is "+is)
+	f.nextHost = true
+	return f
 }

@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"alfred/healthcheck/wire"
 )
 
 // A Status is the verdict on a check: OK, Degraded or Failed, in the words of the platform's /health.
@@ -70,20 +72,18 @@ type Check struct {
 	probe   prober
 }
 
-// A prober does the work of one type of check. It tells r which phase it is in as it goes, fills in what it saw,
-// and returns an error unless the target is healthy. The context's deadline bounds it.
-type prober func(ctx context.Context, r *run) error
+// A prober does the work of one type of check. It fills in what it saw, and returns a failure unless the target is
+// healthy. The context's deadline bounds it.
+type prober func(ctx context.Context, r *run) *failure
 
 // A run is a check under way.
 type run struct {
 	Result
-	phase Phase
+	allowed time.Duration // how long a peer may take, as a timeout reports it; 0: not reported
 }
 
 // clean makes words of the peer fit for a Result.
 func (r *run) clean(s string) string { return r.Check.redact.clean(s) }
-
-func (r *run) enter(p Phase) { r.phase = p }
 
 // Options are what the checks have in common. The zero value is usable but for Timeout.
 type Options struct {
@@ -119,12 +119,13 @@ type UsageError struct {
 
 func (e *UsageError) Error() string { return e.What }
 
-func usage(hint, format string, args ...any) *UsageError {
+// Usagef returns a UsageError whose What is formatted. The hint is what to write in its place, or empty.
+func Usagef(hint, format string, args ...any) *UsageError {
 	return &UsageError{What: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// within puts where it is wrong in front of a UsageError; other errors stay.
-func within(where string, err error) error {
+// Within puts where the error is, an option or a variable, in front of a *UsageError. It returns other errors unchanged.
+func Within(where string, err error) error {
 	var u *UsageError
 	if errors.As(err, &u) {
 		return &UsageError{What: where + ": " + u.What, Hint: u.Hint}
@@ -144,25 +145,15 @@ func cutName(value string) (name, rest string, meant bool) {
 	if !ok || strings.ContainsAny(name, "/:?#@$") || !url && strings.Contains(rest, "@") {
 		return "", value, false
 	}
-	for i := range len(name) {
-		if c := name[i]; c != '_' && !isLetter(c) && (i == 0 || c != '-' && !isDigit(c)) {
-			return "", value, strings.Contains(rest, "://")
-		}
+	if name != "" && !isIdentifier(name, "-") {
+		return "", value, strings.Contains(rest, "://")
 	}
 	return name, rest, name == ""
 }
 
-func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
-func isDigit(c byte) bool  { return '0' <= c && c <= '9' }
-
-// consists reports whether s is not empty and made of letters, digits and the bytes in others.
-func consists(s, others string) bool {
-	for i := range len(s) {
-		if !isLetter(s[i]) && !isDigit(s[i]) && strings.IndexByte(others, s[i]) < 0 {
-			return false
-		}
-	}
-	return s != ""
+// isIdentifier reports whether s is a letter or _ and then letters, digits, _ and the bytes in others.
+func isIdentifier(s, others string) bool {
+	return wire.ConsistsOf(s, "_"+others) && s[0] != '-' && (s[0] < '0' || s[0] > '9')
 }
 
 // Parse makes checks of specs, in their order. It reads the files and variables that they name, and does not touch
@@ -184,7 +175,7 @@ func Parse(specs []Spec, o Options) ([]*Check, error) {
 		case name != "":
 			c.Name = name
 		case meant:
-			return nil, usage("a name is a letter or _ and then letters, digits, _ and -, as in "+spec.Source+" main_db=…", "%s: the name before = is not valid", spec.Source)
+			return nil, Usagef("a name is a letter or _ and then letters, digits, _ and -, as in "+spec.Source+" main_db=…", "%s: the name before = is not valid", spec.Source)
 		default:
 			unnamed[c.Type]++
 			c.Name = c.Type
@@ -194,18 +185,18 @@ func Parse(specs []Spec, o Options) ([]*Check, error) {
 		}
 		where := spec.Source + " " + c.Name
 		if len(c.Name) > maxName {
-			return nil, usage("choose a shorter one", "%s: the name before = is longer than %d characters", spec.Source, maxName)
+			return nil, Usagef("choose a shorter one", "%s: the name before = is longer than %d characters", spec.Source, maxName)
 		}
 		if slices.ContainsFunc(checks, func(other *Check) bool { return other.Name == c.Name }) {
-			return nil, usage("give each check a name of its own, as in "+spec.Source+" NAME=…", "%s: two checks are named %s", spec.Source, c.Name)
+			return nil, Usagef("give each check a name of its own, as in "+spec.Source+" NAME=…", "%s: two checks are named %s", spec.Source, c.Name)
 		}
 		x, err := env.expand(c.Type, value)
 		if err != nil {
-			return nil, within(where, err)
+			return nil, Within(where, err)
 		}
 		c.redact.add(x.secrets...)
 		if err := parsers[c.Type](env, c, x); err != nil {
-			return nil, within(where, err)
+			return nil, Within(where, err)
 		}
 		checks = append(checks, c)
 	}
@@ -215,20 +206,17 @@ func Parse(specs []Spec, o Options) ([]*Check, error) {
 // Run runs the check once and blocks until it has a result, at its deadline or when ctx is done at the latest.
 func (c *Check) Run(ctx context.Context) Result {
 	r := &run{Result: Result{Check: c, Status: OK, Start: time.Now()}}
-	r.enter(PhaseConnect)
 	ctx, cancel := context.WithDeadline(ctx, r.Start.Add(c.timeout))
 	defer cancel()
-	err := c.probe(ctx, r)
-	result := r.Result
-	result.Duration = time.Since(r.Start)
-	if err != nil {
-		deadline, _ := ctx.Deadline()
-		result.Status = Failed
-		result.Phase = phaseOf(err, r.phase)
-		result.Message, result.TimedOut = c.redact.describe(err, deadline.Sub(r.Start))
+	deadline, _ := ctx.Deadline()
+	r.allowed = deadline.Sub(r.Start)
+	f := c.probe(ctx, r)
+	r.Duration = time.Since(r.Start)
+	if f != nil {
+		r.Status, r.Phase, r.Message, r.TimedOut = Failed, f.phase, f.text, f.timedOut
 	}
-	result.Message = cut(result.Message, maxMessage)
-	return result
+	r.Message = cut(r.Message, maxMessage)
+	return r.Result
 }
 
 // RunAll runs all checks at once and returns their results in the same order.

@@ -27,7 +27,7 @@ type redisTarget struct {
 func parseRedis(env *environment, c *Check, x expanded) error {
 	scheme, _, ok := strings.Cut(x.text, "://")
 	if !ok {
-		return usage(meant("redis://", x, "--redis redis://localhost:6379"), "a URL begins with redis://, rediss:// or unix://")
+		return Usagef(hintURL("redis://", x, "--redis redis://localhost:6379"), "a URL begins with redis://, rediss:// or unix://")
 	}
 	scheme = strings.ToLower(scheme)
 	switch scheme {
@@ -40,19 +40,19 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 		if authority, _, _ := strings.Cut(x.text[len(scheme)+len("://"):], "/"); strings.Contains(authority[strings.LastIndexByte(authority, '@')+1:], ",") {
 			return errSeveralHosts
 		}
-		return usage(badURL, "the URL is not valid")
+		return Usagef(badURL, "the URL is not valid")
 	}
 	if strings.Contains(u.Host, ",") {
 		return errSeveralHosts
 	}
 	if u.Fragment != "" || strings.HasSuffix(x.text, "#") {
-		return usage("percent-encode a # as %23, or insert the password with ${VAR}", "a URL of Redis has no # part")
+		return Usagef("percent-encode a # as %23, or insert the password with ${VAR}", "a URL of Redis has no # part")
 	}
 	t := redisTarget{network: "tcp"}
 	path := strings.TrimPrefix(u.EscapedPath(), "/")
 	if scheme == "unix" {
 		if u.Path == "" || u.Host != "" {
-			return usage("as in unix:///run/redis.sock?db=1", "the path of a socket is wanted")
+			return Usagef("as in unix:///run/redis.sock?db=1", "the path of a socket is wanted")
 		}
 		t.network, t.address, path = "unix", u.Path, ""
 	} else {
@@ -60,7 +60,7 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 			return err
 		}
 		if strings.Contains(u.Hostname(), ":") && u.Host[0] != '[' {
-			return usage("as in redis://[::1]:6379", "an IPv6 address stands between [ and ]")
+			return Usagef("as in redis://[::1]:6379", "an IPv6 address stands between [ and ]")
 		}
 		host := cmp.Or(u.Hostname(), "localhost")
 		t.address = net.JoinHostPort(host, cmp.Or(u.Port(), defaultRedisPort))
@@ -83,7 +83,7 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 	}
 	if password, given := one(u, "password"); given {
 		if t.password != "" && t.password != password {
-			return usage("write it once", "the password before @ and the one in ?password= differ")
+			return Usagef("write it once", "the password before @ and the one in ?password= differ")
 		}
 		t.password, t.auth = password, true
 	}
@@ -109,35 +109,35 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 	}
 	c.redact.allow(t.user, t.db)
 	c.Target = shown.String()
-	c.probe = func(ctx context.Context, r *run) error { return probeRedis(ctx, r, env, t) }
+	c.probe = func(ctx context.Context, r *run) *failure { return probeRedis(ctx, r, env, t) }
 	return nil
 }
 
-var errSeveralHosts = usage("give each server a check of its own", "one host is wanted, not a list")
+var errSeveralHosts = Usagef("give each server a check of its own", "one host is wanted, not a list")
 
 // parseQuery reads the database from the path or the query, and refuses what else stands in the query.
 func (t *redisTarget) parseQuery(u *url.URL, path string) error {
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return usage("as in ?db=1", "the part behind ? is not valid")
+		return Usagef("as in ?db=1", "the part behind ? is not valid")
 	}
 	for name, list := range values {
 		if name != "db" && name != "password" {
-			return usage("known are db and password", "an unknown parameter behind ?")
+			return Usagef("known are db and password", "an unknown parameter behind ?")
 		}
 		if len(list) > 1 && list[0] != list[1] {
-			return usage("write it once", "%s stands twice behind ?", name)
+			return Usagef("write it once", "%s stands twice behind ?", name)
 		}
 	}
 	fromQuery, given := one(u, "db")
 	if path != "" && given && path != fromQuery {
-		return usage("write it once", "the database in the path and the one in ?db= differ")
+		return Usagef("write it once", "the database in the path and the one in ?db= differ")
 	}
 	if n, err := strconv.ParseUint(cmp.Or(path, fromQuery, "0"), 10, 31); err == nil {
 		t.db = strconv.FormatUint(n, 10)
 		return nil
 	}
-	return usage("as in redis://localhost:6379/1", "the database is not a number")
+	return Usagef("as in redis://localhost:6379/1", "the database is not a number")
 }
 
 // one is a query parameter's value, and whether it is there.
@@ -150,69 +150,68 @@ func one(u *url.URL, name string) (value string, given bool) {
 }
 
 // probeRedis asks for a PONG: AUTH and SELECT before it only where the URL wants them.
-func probeRedis(ctx context.Context, r *run, env *environment, t redisTarget) error {
-	conn, err := dial(ctx, r, t.network, t.address)
-	if err != nil {
-		return err
+func probeRedis(ctx context.Context, r *run, env *environment, t redisTarget) *failure {
+	conn, f := dial(ctx, r, t.network, t.address)
+	if f != nil {
+		return f
 	}
 	defer func() { conn.Close() }()
 	if t.host != "" {
-		tlsConn, err := handshake(r, conn, env.tls.config(t.host))
-		if err != nil {
-			return err
+		tlsConn, f := handshake(r, conn, env.tls.config(t.host))
+		if f != nil {
+			return f
 		}
 		conn = tlsConn
 	}
 	client := wire.NewRedis(conn)
 	if t.auth {
-		r.enter(PhaseAuth)
 		args := []string{"AUTH", t.password}
 		if t.user != "" {
 			args = []string{"AUTH", t.user, t.password}
 		}
-		if err := expect(r, client, "OK", args...); err != nil {
-			return err
+		if f := expect(r, client, PhaseAuth, "OK", args...); f != nil {
+			return f
 		}
 	}
-	r.enter(PhaseReply)
 	if t.db != "0" {
-		if err := expect(r, client, "OK", "SELECT", t.db); err != nil {
-			return err
+		if f := expect(r, client, PhaseReply, "OK", "SELECT", t.db); f != nil {
+			return f
 		}
 	}
-	if err := expect(r, client, "PONG", "PING"); err != nil {
-		return err
+	if f := expect(r, client, PhaseReply, "PONG", "PING"); f != nil {
+		return f
 	}
 	r.Message = "PONG"
 	return nil
 }
 
-// expect runs one command and wants one answer. An error reply belongs to the phase that its code names.
-func expect(r *run, client *wire.Redis, want string, args ...string) error {
+// expect sends one command and fails unless the reply is want.
+func expect(r *run, client *wire.Redis, phase Phase, want string, args ...string) *failure {
 	got, err := client.Do(args...)
 	var refused *wire.RedisError
-	var foreign *wire.ForeignError
 	switch {
+	case errors.As(err, &refused) && refused.Line == "":
+		return fail(phase, "an error reply without words")
 	case errors.As(err, &refused):
-		switch refused.Code() {
-		case "NOAUTH", "WRONGPASS", "NOPERM", "DENIED":
-			return &phaseError{PhaseAuth, err}
-		case "LOADING", "MASTERDOWN", "BUSY":
-			return &phaseError{PhaseReply, err}
-		}
-		if strings.Contains(refused.Line, "max number of clients") {
-			return &phaseError{PhaseReply, err}
-		}
-		if refused.Line == "" {
-			return cleanError("an error reply without words")
-		}
-		return err
-	case errors.As(err, &foreign):
-		return &phaseError{PhaseReply, err}
+		return r.failIO(redisErrorPhase(refused, phase), err)
 	case err != nil:
-		return err
+		return r.failIO(phase, err)
 	case got != want:
-		return cleanError(args[0] + ` was answered with "` + r.clean(got) + `", want "` + want + `"`)
+		return fail(phase, args[0]+` was answered with "`+r.clean(got)+`", want "`+want+`"`)
 	}
 	return nil
+}
+
+// redisErrorPhase is the phase that the code of an error reply names, else that of the command.
+func redisErrorPhase(e *wire.RedisError, command Phase) Phase {
+	switch e.Code() {
+	case "NOAUTH", "WRONGPASS", "NOPERM", "DENIED":
+		return PhaseAuth
+	case "LOADING", "MASTERDOWN", "BUSY":
+		return PhaseReply
+	}
+	if strings.Contains(e.Line, "max number of clients") {
+		return PhaseReply
+	}
+	return command
 }

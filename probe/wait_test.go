@@ -14,15 +14,15 @@ import (
 // A check that passes, and is cut short in the last round by the limit, has not failed.
 func TestWaitCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		up := fake("up", time.Minute, func(ctx context.Context, _ *run) error {
+		up := fake("up", time.Minute, func(ctx context.Context, r *run) *failure {
 			select {
 			case <-time.After(50 * time.Millisecond):
 				return nil
 			case <-ctx.Done():
-				return ctx.Err()
+				return r.failIO(PhaseConnect, ctx.Err())
 			}
 		})
-		down := fake("down", time.Minute, func(context.Context, *run) error { return cleanError("broken") })
+		down := fake("down", time.Minute, func(ctx context.Context, r *run) *failure { return fail(PhaseConnect, "broken") })
 		told := ""
 		results := Wait(t.Context(), []*Check{up, down}, 180*time.Millisecond, func(r Result) { told += r.Check.Name })
 		if results[0].Status != OK || results[1].Status != Failed || told != "down" {
@@ -35,9 +35,9 @@ func TestWaitBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		var tries []time.Duration
-		c := fake("x", time.Second, func(context.Context, *run) error {
+		c := fake("x", time.Second, func(ctx context.Context, r *run) *failure {
 			tries = append(tries, time.Since(start))
-			return cleanError("down")
+			return fail(PhaseConnect, "down")
 		})
 		results := Wait(t.Context(), []*Check{c}, 4*time.Second, func(Result) {})
 		var want []time.Duration
@@ -76,7 +76,7 @@ func TestWaitReports(t *testing.T) {
 			var checks []*Check
 			for i, series := range test.series {
 				n := 0
-				checks = append(checks, fake(fmt.Sprint(i), time.Second, func(ctx context.Context, r *run) error {
+				checks = append(checks, fake(fmt.Sprint(i), time.Second, func(ctx context.Context, r *run) *failure {
 					letter := series[min(n, len(series)-1)]
 					n++
 					switch letter {
@@ -84,9 +84,9 @@ func TestWaitReports(t *testing.T) {
 						return nil
 					case 't':
 						<-ctx.Done()
-						return ctx.Err()
+						return r.failIO(PhaseConnect, ctx.Err())
 					}
-					return cleanError(rune(letter))
+					return fail(PhaseConnect, string(letter))
 				}))
 			}
 			var b strings.Builder
@@ -109,12 +109,12 @@ func TestWaitReports(t *testing.T) {
 func TestWaitKeepsTheReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
-		c := fake("x", time.Minute, func(ctx context.Context, r *run) error {
+		c := fake("x", time.Minute, func(ctx context.Context, r *run) *failure {
 			if n++; n == 1 {
-				return cleanError("down")
+				return fail(PhaseConnect, "down")
 			}
 			<-ctx.Done()
-			return ctx.Err()
+			return r.failIO(PhaseConnect, ctx.Err())
 		})
 		reports := 0
 		results := Wait(t.Context(), []*Check{c}, time.Second, func(Result) { reports++ })
@@ -123,7 +123,7 @@ func TestWaitKeepsTheReason(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		c := fake("x", time.Minute, func(ctx context.Context, r *run) error { <-ctx.Done(); return ctx.Err() })
+		c := fake("x", time.Minute, func(ctx context.Context, r *run) *failure { <-ctx.Done(); return r.failIO(PhaseConnect, ctx.Err()) })
 		results := Wait(t.Context(), []*Check{c}, 300*time.Millisecond, func(Result) {})
 		if results[0].Message != "timeout after 300ms" {
 			t.Errorf("the first run, cut: %q", results[0].Message)
@@ -135,7 +135,7 @@ func TestWaitKeepsTheReason(t *testing.T) {
 func TestWaitCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		c := fake("x", time.Minute, func(ctx context.Context, r *run) error { <-ctx.Done(); return ctx.Err() })
+		c := fake("x", time.Minute, func(ctx context.Context, r *run) *failure { <-ctx.Done(); return r.failIO(PhaseConnect, ctx.Err()) })
 		time.AfterFunc(time.Second, cancel)
 		start := time.Now()
 		Wait(ctx, []*Check{c}, time.Minute, func(r Result) { t.Errorf("reported %q", r.Seen()) })
@@ -145,7 +145,7 @@ func TestWaitCancelled(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		c := fake("x", time.Minute, func(ctx context.Context, r *run) error { return cleanError("down") })
+		c := fake("x", time.Minute, func(ctx context.Context, r *run) *failure { return fail(PhaseConnect, "down") })
 		time.AfterFunc(50*time.Millisecond, cancel)
 		start := time.Now()
 		Wait(ctx, []*Check{c}, time.Minute, func(r Result) {})

@@ -117,14 +117,7 @@ func errUnknownParam(name string, mayBeSecret bool) error {
 	return e
 }
 
-func isIdentifier(s string) bool {
-	for i := range len(s) {
-		if s[i] != '_' && !isAlphanumeric(s[i]) {
-			return false
-		}
-	}
-	return s != "" && len(s) <= maxIdentifier
-}
+func isIdentifier(s string) bool { return ConsistsOf(s, "_") && len(s) <= maxIdentifier }
 
 // parseInt parses an integer as libpq does (fe-connect.c, parse_int_param): 32 bits, a sign and
 // white space around it allowed.

@@ -247,7 +247,7 @@ func (u PGURI) String() string {
 	var b strings.Builder
 	b.WriteString("postgres://")
 	if user := rest["user"]; user != "" {
-		b.WriteString(escape(user, "") + "@")
+		b.WriteString(PercentEncode(user, "") + "@")
 		delete(rest, "user")
 	}
 	if u.hostsFitAuthority() {
@@ -256,13 +256,13 @@ func (u PGURI) String() string {
 		delete(rest, "port")
 	}
 	if db := rest["dbname"]; db != "" {
-		b.WriteString("/" + escape(db, ""))
+		b.WriteString("/" + PercentEncode(db, ""))
 		delete(rest, "dbname")
 	}
 	sep := "?"
 	for _, p := range pgParams {
 		if v, ok := rest[p.name]; ok {
-			b.WriteString(sep + p.name + "=" + escape(v, "/:,"))
+			b.WriteString(sep + p.name + "=" + PercentEncode(v, "/:,"))
 			sep = "&"
 		}
 	}
@@ -292,11 +292,11 @@ func (u *PGURI) Target() string {
 	}
 	s := "postgres://"
 	if user := u.Get("user"); user != "" {
-		s += escape(user, "") + "@"
+		s += PercentEncode(user, "") + "@"
 	}
 	s += authority(hosts, ports)
 	if db := u.Get("dbname"); db != "" {
-		s += "/" + escape(db, "")
+		s += "/" + PercentEncode(db, "")
 	}
 	return s
 }
@@ -326,13 +326,13 @@ func authority(hosts, ports []string) string {
 		}
 		if i < len(hosts) {
 			if strings.Contains(hosts[i], ":") {
-				b.WriteString("[" + escape(hosts[i], ":") + "]")
+				b.WriteString("[" + PercentEncode(hosts[i], ":") + "]")
 			} else {
-				b.WriteString(escape(hosts[i], ""))
+				b.WriteString(PercentEncode(hosts[i], ""))
 			}
 		}
 		if i < len(ports) && ports[i] != "" {
-			b.WriteString(":" + escape(ports[i], ""))
+			b.WriteString(":" + PercentEncode(ports[i], ""))
 		}
 	}
 	return b.String()
@@ -344,27 +344,6 @@ func splitList(s string) []string {
 		return nil
 	}
 	return strings.Split(s, ",")
-}
-
-// escape percent-encodes all bytes but RFC 3986's unreserved ones and those in keep.
-func escape(s, keep string) string {
-	const hex = "0123456789ABCDEF"
-	var b strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		if isAlphanumeric(c) || strings.IndexByte("-._~"+keep, c) >= 0 {
-			b.WriteByte(c)
-		} else {
-			b.WriteByte('%')
-			b.WriteByte(hex[c>>4])
-			b.WriteByte(hex[c&15])
-		}
-	}
-	return b.String()
-}
-
-func isAlphanumeric(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
 // rawPGURI are the parts of a URI as cut, still percent-encoded.
@@ -480,7 +459,7 @@ func (r *rawPGURI) decode() (map[string]string, error) {
 		if part.raw == "" {
 			continue
 		}
-		value, err := unescape(part.name, part.raw)
+		value, err := percentDecode(part.name, part.raw)
 		if err != nil {
 			return nil, err
 		}
@@ -500,11 +479,11 @@ func (r *rawPGURI) decode() (map[string]string, error) {
 		if strings.Contains(rawValue, "=") {
 			return nil, &PGURIError{where, "has more than one =", "write %3D for a = in a value"}
 		}
-		name, err := unescape(where, rawName)
+		name, err := percentDecode(where, rawName)
 		if err != nil {
 			return nil, err
 		}
-		value, err := unescape(where, rawValue)
+		value, err := percentDecode(where, rawValue)
 		if err != nil {
 			return nil, err
 		}
@@ -520,8 +499,8 @@ func (r *rawPGURI) decode() (map[string]string, error) {
 	return values, nil
 }
 
-// unescape decodes %XX, and nothing but that.
-func unescape(part, s string) (string, error) {
+// percentDecode decodes %XX, and nothing but that.
+func percentDecode(part, s string) (string, error) {
 	if !strings.Contains(s, "%") {
 		return s, nil
 	}

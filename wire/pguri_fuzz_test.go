@@ -42,7 +42,7 @@ func FuzzParsePGURI(f *testing.F) {
 		}
 		if !strings.Contains(uriFields(public), mark) {
 			for _, shown := range []string{printed, u.Target(), fmt.Sprintf("%v %+v %#v %s %v", u, u, u, *u, *u)} {
-				if strings.Contains(shown, mark) || strings.Contains(shown, escape(mark, "")) {
+				if strings.Contains(shown, mark) || strings.Contains(shown, PercentEncode(mark, "")) {
 					t.Fatalf("%q is shown as %q", s, shown)
 				}
 			}
