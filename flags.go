@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -108,7 +107,7 @@ func parseArgs(args []string, lookupEnv func(string) (string, bool)) (*config, e
 	for _, o := range options {
 		set := func(value string) error {
 			given[o.name] = true
-			failed = within("--"+o.name, o.set(value))
+			failed = probe.Within("--"+o.name, o.set(value))
 			return failed
 		}
 		if o.flag {
@@ -135,7 +134,7 @@ func parseArgs(args []string, lookupEnv func(string) (string, bool)) (*config, e
 		case word == "help" || word == "version":
 			hint = "it is an option: healthcheck --" + word
 		}
-		return nil, usageError(hint, "unexpected positional argument, word %d of the command line", len(args)-fs.NArg()+1)
+		return nil, probe.Usagef(hint, "unexpected positional argument, word %d of the command line", len(args)-fs.NArg()+1)
 	}
 	return c, c.fillIn(options, given, lookupEnv)
 }
@@ -150,7 +149,7 @@ func (c *config) fillIn(options []option, given map[string]bool, lookupEnv func(
 	}
 	for _, o := range options {
 		if words := where[o.scope]; given[o.name] && !fits[o.scope] && words != "" {
-			return usageError("", "--%s goes with %s", o.name, words)
+			return probe.Usagef("", "--%s goes with %s", o.name, words)
 		}
 		variable := "HEALTHCHECK_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
 		value, _ := lookupEnv(variable)
@@ -163,7 +162,7 @@ func (c *config) fillIn(options []option, given map[string]bool, lookupEnv func(
 		}
 		before := len(c.specs)
 		for _, v := range values {
-			if err := within(variable, o.set(v)); err != nil {
+			if err := probe.Within(variable, o.set(v)); err != nil {
 				return err
 			}
 		}
@@ -173,17 +172,13 @@ func (c *config) fillIn(options []option, given map[string]bool, lookupEnv func(
 	}
 	switch {
 	case c.export != "" && !c.hasCommand && c.wait > 0:
-		return usageError("leave it out: a sidecar reports from the start", "--wait goes with a probe or with a command behind --")
+		return probe.Usagef("leave it out: a sidecar reports from the start", "--wait goes with a probe or with a command behind --")
 	case c.hasCommand && len(c.command) == 0:
-		return usageError("name it, as in: healthcheck --export-prom :9091 -- uvicorn app:app", "no command behind --")
+		return probe.Usagef("name it, as in: healthcheck --export-prom :9091 -- uvicorn app:app", "no command behind --")
 	case !c.hasCommand && len(c.specs) == 0:
-		return usageError("name one, as in: healthcheck --http http://localhost:8080/health; healthcheck --help lists every option", "no check is named")
+		return probe.Usagef("name one, as in: healthcheck --http http://localhost:8080/health; healthcheck --help lists every option", "no check is named")
 	}
 	return nil
-}
-
-func usageError(hint, format string, args ...any) error {
-	return &probe.UsageError{What: fmt.Sprintf(format, args...), Hint: hint}
 }
 
 // plainOption reports whether an error can repeat what stands where an option does.
@@ -194,14 +189,14 @@ func plainOption(name string) bool {
 // flagError puts an error of package flag into our words. Its own hold values.
 func flagError(err error, options []option) error {
 	if errors.Is(err, flag.ErrHelp) { // -h, which package flag takes for -help
-		return usageError("did you mean --help?", "unknown option -h")
+		return probe.Usagef("did you mean --help?", "unknown option -h")
 	}
 	problem, name, _ := strings.Cut(err.Error(), ": ")
 	if !plainOption(name) {
-		return usageError("", "a word that begins with - and is no option")
+		return probe.Usagef("", "a word that begins with - and is no option")
 	}
 	if problem == "flag needs an argument" {
-		return usageError("", "-%s: its value is missing", name)
+		return probe.Usagef("", "-%s: its value is missing", name)
 	}
 	hint, least := "", 3 // edits; a word farther away is another
 	for _, o := range options {
@@ -209,7 +204,7 @@ func flagError(err error, options []option) error {
 			hint, least = "did you mean --"+o.name+"? healthcheck --help lists every option", d
 		}
 	}
-	return usageError(hint, "unknown option -%s", name)
+	return probe.Usagef(hint, "unknown option -%s", name)
 }
 
 // distance is Levenshtein's between two words.
@@ -231,15 +226,6 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-// within puts the option in front of an error about its value.
-func within(where string, err error) error {
-	var u *probe.UsageError
-	if errors.As(err, &u) {
-		return &probe.UsageError{What: where + ": " + u.What, Hint: u.Hint}
-	}
-	return err
 }
 
 func (c *config) addCheck(kind string) func(string) error {
@@ -267,7 +253,7 @@ func boolean(field *bool) func(string) error {
 	return func(value string) error {
 		b, err := strconv.ParseBool(value)
 		if err != nil {
-			return usageError("write true or false, or leave it out", "it is true or false")
+			return probe.Usagef("write true or false, or leave it out", "it is true or false")
 		}
 		*field = b
 		return nil
@@ -282,11 +268,11 @@ func duration(field *time.Duration, least time.Duration) func(string) error {
 		d, err := time.ParseDuration(value)
 		switch {
 		case err != nil && isNumber(value):
-			return usageError("write "+value+"s for seconds", "a duration has a unit")
+			return probe.Usagef("write "+value+"s for seconds", "a duration has a unit")
 		case err != nil:
-			return usageError("write 5s, 500ms or 1m30s", "not a duration")
+			return probe.Usagef("write 5s, 500ms or 1m30s", "not a duration")
 		case d < least:
-			return usageError("write 5s, 500ms or 1m30s", "a duration of at least %v is wanted", least)
+			return probe.Usagef("write 5s, 500ms or 1m30s", "a duration of at least %v is wanted", least)
 		}
 		*field = d
 		return nil
@@ -300,7 +286,7 @@ func (c *config) setExport(value string) error {
 	}
 	_, port, err := net.SplitHostPort(value)
 	if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil {
-		return usageError("write :9091, 127.0.0.1:9091 or [::1]:9091", "not an address to listen on")
+		return probe.Usagef("write :9091, 127.0.0.1:9091 or [::1]:9091", "not an address to listen on")
 	}
 	c.export = value
 	return nil
@@ -309,7 +295,7 @@ func (c *config) setExport(value string) error {
 func (c *config) addStopSignal(value string) error {
 	came, sent, err := supervise.ParseStopSignal(value)
 	if err != nil {
-		return usageError("write TERM:INT, or TERM:0 to drop it", "%v", err)
+		return probe.Usagef("write TERM:INT, or TERM:0 to drop it", "%v", err)
 	}
 	c.stopSignals[came] = sent
 	return nil
@@ -318,7 +304,7 @@ func (c *config) addStopSignal(value string) error {
 func (c *config) addSuccessStatus(value string) error {
 	n, err := strconv.ParseUint(value, 10, 8)
 	if err != nil {
-		return usageError("as in --success-status 143", "a status is a number from 0 to 255")
+		return probe.Usagef("as in --success-status 143", "a status is a number from 0 to 255")
 	}
 	c.successStatus = append(c.successStatus, int(n))
 	return nil

@@ -219,7 +219,7 @@ func serve(c *config, monitor *probe.Monitor, signals *supervise.Signals, stderr
 	}
 	listener, err := net.Listen("tcp", c.export)
 	if err != nil {
-		return nil, usageError("choose another address, or port 0 for any that is free", "--export-prom: cannot listen on %s: %v", c.export, errnoOf(err))
+		return nil, probe.Usagef("choose another address, or port 0 for any that is free", "--export-prom: cannot listen on %s: %v", c.export, errnoOf(err))
 	}
 	checks := "no checks"
 	switch n := len(c.specs); {
