@@ -26,9 +26,7 @@ func readHealth(body []byte) (h health, ok bool) {
 	j.object(func(key string) {
 		switch key {
 		case "status":
-			if h.status, ok = j.str(); !ok {
-				j.skip()
-			}
+			h.status = worseWord(h.status, j)
 		case "services", "components": // the guide's and Spring's
 			if j.next() == '{' {
 				h.readDependencies(j)
@@ -45,23 +43,36 @@ func readHealth(body []byte) (h health, ok bool) {
 // readDependencies reads {"database": "ok", "cache": {"status": "UP"}} in the order in which it is written.
 func (h *health) readDependencies(j *jsonReader) {
 	j.object(func(name string) {
-		status, ok := j.str()
-		if !ok && j.next() == '{' {
+		status := ""
+		if j.next() == '{' {
 			j.object(func(key string) {
 				if key == "status" {
-					status, ok = j.str()
-				}
-				if key != "status" || !ok {
+					status = worseWord(status, j)
+				} else {
 					j.skip()
 				}
 			})
-		} else if !ok {
-			j.skip()
+		} else {
+			status = worseWord("", j)
 		}
 		if status != "" {
 			h.add(Dependency{Name: name, Status: statusOf(status)})
 		}
 	})
+}
+
+// worseWord reads a value and returns the worse of two status words, so that a second key "status" cannot hide a bad first one.
+// A value that is no string is skipped.
+func worseWord(known string, j *jsonReader) string {
+	word, ok := j.str()
+	if !ok {
+		j.skip()
+		return known
+	}
+	if known == "" || Worse(statusOf(word), statusOf(known)) != statusOf(known) {
+		return word
+	}
+	return known
 }
 
 // add keeps a dependency if there is room for it, or can be made.
@@ -85,7 +96,7 @@ func (h *health) add(d Dependency) {
 // statusOf reads the word of a health document. What is not known to be bad is good.
 func statusOf(word string) Status {
 	switch strings.ToLower(strings.TrimSpace(word)) {
-	case "error", "fail", "down", "unhealthy", "critical":
+	case "error", "fail", "failed", "down", "out_of_service", "unavailable", "unhealthy", "critical":
 		return Failed
 	case "degraded", "warn":
 		return Degraded

@@ -59,7 +59,12 @@ func TestHTTPAnswers(t *testing.T) {
 		{"deep", json, strings.Repeat(`{"a":`, maxBody/5), Options{}, OK, "200 OK"},
 		{"dependencies", json, `{"services":{"db":"ok","":"error","cache":"DOWN","mq":"warn","n":null,"m":1,"o":{"status":"down"},"p":{}}}`, Options{}, OK, "200 OK, db ok, cache error, mq degraded, o error"},
 		{"a dependency twice", json, `{"services":{"db":"ok","mq":"ok","db":"error"}}`, Options{}, OK, "200 OK, db error, mq ok"},
-		{"status twice", json, `{"status":"down","status":"ok"}`, Options{}, OK, `200 OK, status "ok"`},
+		{"bad status, then a good one", json, `{"status":"down","status":"ok"}`, Options{}, Failed, `reply: 200 OK, status "down"`},
+		{"good status, then a bad one", json, `{"status":"ok","status":"down"}`, Options{}, Failed, `reply: 200 OK, status "down"`},
+		{"bad status, then malformed JSON", json, `{"status":"down",'a':}`, Options{}, Failed, `reply: 200 OK, status "down"`},
+		{"failed", json, `{"status":"Failed"}`, Options{}, Failed, `reply: 200 OK, status "Failed"`},
+		{"out of service", json, `{"status":"OUT_OF_SERVICE"}`, Options{}, Failed, `reply: 200 OK, status "OUT_OF_SERVICE"`},
+		{"unavailable", json, `{"status":"unavailable"}`, Options{}, Failed, `reply: 200 OK, status "unavailable"`},
 
 		{"pattern", "HTTP/1.1 200 OK\nContent-Type: image/png\n", "all is well", Options{HTTPBody: "^all.*well$"}, OK, "200 OK"},
 		{"no match", "HTTP/1.1 200 OK\n", "all is lost", Options{HTTPBody: "well"}, Failed, "reply: 200 OK, body does not match --http-body"},

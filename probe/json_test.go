@@ -35,6 +35,7 @@ var healthTests = []struct {
 	{`{"a":{"b":[{"c":"}]\"{"},[[]]],"d":{}},"e":-1.5E-7,"f":false,"status":"ok"}`, "ok", "", true},
 	{`{"\u0073tatus":"\u006f\/\"\\\b\f\n\r\t\u00e9\ud83d\ude00\ud83d\u0041\ude00"}`, "o/\"\\\b\f\n\r\té😀\ufffdA\ufffd", "", true},
 	{`{"status" : "ok" , "services" : { "a" : "ok" } }`, "ok", "a=ok", true},
+	{`{"services":{"a":{"status":"down","status":"up"},"b":{"status":"warn","status":"ok"}}}`, "", "a=error b=degraded", true},
 	{`{"status":"ok"} trailing`, "ok", "", true},
 	// Broken or cut: what comes before counts.
 	{`{"status":"ok","services":{"a":"ok","b":"do`, "ok", "a=ok", true},
