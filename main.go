@@ -75,6 +75,7 @@ func main() {
 	var signals *supervise.Signals
 	if os.Getpid() == 1 || slices.Contains(os.Args[1:], "--") {
 		signals = supervise.Listen()
+		supervise.ReserveThreads()
 	}
 	os.Exit(run(os.Args[1:], signals, os.Stdout, os.Stderr))
 }

@@ -31,6 +31,7 @@ const (
 	idleTimeout    = 100 * time.Second // between two requests of one connection; most scrape intervals are shorter
 	maxHeaderBytes = 8 << 10
 	acceptPause    = 100 * time.Millisecond // after an accept that failed
+	maxHandlers    = 4                      // requests answered at once; others wait. Reading /proc keeps a thread busy
 )
 
 // Config is what an Exporter shows beside the results of the checks.
@@ -46,10 +47,11 @@ type Config struct {
 // An Exporter is the HTTP handler of the exported address. It is safe for concurrent use.
 type Exporter struct {
 	Config
-	build   [5]promtext.Label
-	process atomic.Pointer[supervise.Process]
-	scrapes sync.Pool // of *scrape
-	conns   connections
+	build    [5]promtext.Label
+	process  atomic.Pointer[supervise.Process]
+	handlers chan struct{} // holds an element for each request that is being answered
+	scrapes  sync.Pool     // of *scrape
+	conns    connections
 }
 
 // A scrape holds the buffers of one rendering, for the next one to use again.
@@ -66,8 +68,9 @@ func New(c Config) *Exporter {
 			label("version", c.Version), label("revision", c.Revision), label("goversion", runtime.Version()),
 			label("goos", runtime.GOOS), label("goarch", runtime.GOARCH),
 		},
-		scrapes: sync.Pool{New: func() any { return new(scrape) }},
-		conns:   connections{limit: connectionLimit()},
+		handlers: make(chan struct{}, maxHandlers),
+		scrapes:  sync.Pool{New: func() any { return new(scrape) }},
+		conns:    connections{limit: connectionLimit()},
 	}
 }
 
@@ -120,9 +123,11 @@ const (
 
 // ServeHTTP answers GET and HEAD for the four paths.
 func (e *Exporter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	e.handlers <- struct{}{}
 	s := e.scrapes.Get().(*scrape)
-	defer e.scrapes.Put(s)
 	a := e.answer(s, r)
+	<-e.handlers
+	defer e.scrapes.Put(s) // a.body is in its buffer
 	h := w.Header()
 	if a.status == http.StatusMethodNotAllowed {
 		h.Set("Allow", "GET, HEAD")

@@ -52,3 +52,6 @@ func (p *Process) Usage() (Usage, error) { return Usage{}, errLinuxOnly }
 
 // Self returns when the program started, and nothing else.
 func Self() SelfUsage { return SelfUsage{Started: started, ResidentBytes: -1} }
+
+// ReserveThreads does nothing: there is no command to reserve them from.
+func ReserveThreads() {}
