@@ -290,7 +290,7 @@ func busybox(t *testing.T, name string) {
 func checkout(t *testing.T, to string) {
 	t.Helper()
 	from := filepath.Dir(do(t, "go", "env", "GOMOD"))
-	parts := []string{"go.mod", "Dockerfile", ".dockerignore", "probe", "promtext", "supervise", "wire", "tools/build.sh", "tools/image"}
+	parts := []string{"go.mod", "Dockerfile", ".dockerignore", "export", "probe", "promtext", "supervise", "wire", "tools/build.sh", "tools/image"}
 	sources, _ := filepath.Glob(filepath.Join(from, "*.go"))
 	for _, path := range sources {
 		parts = append(parts, filepath.Base(path))
