@@ -16,24 +16,39 @@ import (
 var listen = sync.OnceValue(supervise.Listen)
 
 func ExampleCommand() {
-	c := &supervise.Command{
+	c := supervise.Command{
 		Args:          []string{"/bin/sh", "-c", "exit 3"},
-		Signals:       listen(),
 		StopSignals:   map[syscall.Signal]syscall.Signal{syscall.SIGTERM: syscall.SIGINT},
 		KillAfter:     8 * time.Second,
 		SuccessStatus: []int{143},
 	}
-	if err := c.Start(); err != nil {
+	p, err := c.Start(listen())
+	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(c.Wait())
+	fmt.Println(p.Wait())
 	// Output: 3
 }
 
+func ExampleProcess() {
+	p, err := supervise.Command{Args: []string{"sleep", "1000"}}.Start(listen())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	syscall.Kill(syscall.Getpid(), syscall.SIGUSR1) // forwarded by Wait
+	fmt.Println("status", p.Wait())
+	for name, n := range p.Forwarded() {
+		fmt.Println(name, n)
+	}
+	// Output:
+	// status 138
+	// USR1 1
+}
+
 func ExampleStartError() {
-	c := &supervise.Command{Args: []string{"/no/such/command"}, Signals: listen()}
-	err := c.Start()
+	_, err := supervise.Command{Args: []string{"/no/such/command"}}.Start(listen())
 	var start *supervise.StartError
 	if errors.As(err, &start) {
 		fmt.Println(start.Status, err)
@@ -41,12 +56,12 @@ func ExampleStartError() {
 	// Output: 127 /no/such/command: not found
 }
 
-// Before Start, for as long as the program waits for something, a signal ends it.
+// While the program waits for something before Start, a stop signal ends it.
 func ExampleSignals() {
-	c := &supervise.Command{Args: []string{"sleep", "0.1"}, Signals: listen()}
+	signals := listen()
 	ready := make(chan struct{})
 	close(ready)
-	if sig := c.Await(ready); sig != 0 {
+	if sig := signals.AwaitStop(ready); sig != 0 {
 		fmt.Println("status", 128+int(sig))
 		return
 	}
@@ -55,18 +70,19 @@ func ExampleSignals() {
 }
 
 func ExampleUsage() {
-	c := &supervise.Command{Args: []string{"sleep", "0.1"}, Signals: listen()}
-	if err := c.Start(); err != nil {
+	p, err := supervise.Command{Args: []string{"sleep", "1000"}}.Start(listen())
+	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	u, err := c.Usage()
+	u, err := p.Usage()
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	fmt.Println(u.Processes >= 1, u.ResidentBytes > 0)
-	c.Wait()
+	syscall.Kill(syscall.Getpid(), syscall.SIGUSR1) // ends the command
+	p.Wait()
 	// Output: true true
 }
 

@@ -14,8 +14,9 @@ import (
 const defaultPath = "/usr/local/bin:/bin:/usr/bin"
 
 // exec starts the command as execvp(3) would execute it, and returns its process ID or a *StartError.
-func (c *Command) exec() (pid int, err error) {
-	if len(c.Args) == 0 || c.Args[0] == "" {
+func (p *Process) exec() (pid int, err error) {
+	args := p.command.Args
+	if len(args) == 0 || args[0] == "" {
 		return 0, &StartError{127, `""`, "the command is empty", syscall.ENOENT}
 	}
 	attr := &syscall.ProcAttr{
@@ -23,13 +24,13 @@ func (c *Command) exec() (pid int, err error) {
 		Files: []uintptr{0, 1, 2},
 		// Its own group, in front before its first instruction if healthcheck's was, so that it can never find itself
 		// stopped for reading the terminal. The child does that with all signals blocked, TTOU among them.
-		Sys: &syscall.SysProcAttr{Setpgid: true, Foreground: c.process.terminal.front, Ctty: c.process.terminal.fd},
+		Sys: &syscall.SysProcAttr{Setpgid: true, Foreground: p.terminal.front, Ctty: p.terminal.fd},
 	}
 	if os.Getpid() != 1 { // with PID 1 the kernel ends its whole namespace
 		attr.Sys.Pdeathsig = syscall.SIGTERM
 	}
 
-	name := c.Args[0]
+	name := args[0]
 	path, inPath := os.LookupEnv("PATH")
 	if !inPath {
 		path = defaultPath
@@ -45,7 +46,7 @@ func (c *Command) exec() (pid int, err error) {
 	// As in execvp, one that may not be executed does not end the search, but is the answer if no other is found.
 	failed, failure := "", syscall.ENOENT
 	for _, file := range candidates {
-		pid, err = start(file, c.Args, attr)
+		pid, err = start(file, args, attr)
 		switch err {
 		case nil:
 			return pid, nil

@@ -17,11 +17,15 @@ import (
 	"time"
 )
 
-// roleSignals prints "ready", then the name of each signal that comes, and exits with 7 on TERM.
-// Given "stubborn" it does not, but only with its standard input.
+// roleSignals prints "ready", then the name of each signal it receives. It exits with status 7 on
+// the signal that args name, by default TERM.
 func roleSignals(args []string) {
+	last := SignalName(syscall.SIGTERM)
+	if len(args) > 0 {
+		last = args[0]
+	}
 	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
-		if !passedOn(sig) {
+		if !isForwarded(sig) {
 			continue
 		}
 		c := make(chan os.Signal, 1)
@@ -29,7 +33,7 @@ func roleSignals(args []string) {
 		go func() { // ends with the process
 			for range c {
 				fmt.Println(SignalName(sig))
-				if sig == syscall.SIGTERM && len(args) == 0 {
+				if SignalName(sig) == last {
 					os.Exit(7)
 				}
 			}
@@ -79,19 +83,16 @@ func TestEverySignal(t *testing.T) {
 	bothWays(t, "REPORT=1", []string{self(), "@signals"}, func(t *testing.T, cmd *exec.Cmd) {
 		next := lines(t, cmd)
 		untilRegistered(t, cmd)
-		want := map[string]bool{}
+		want := map[syscall.Signal]int{}
 		for _, sig := range append(others(syscall.SIGTERM), syscall.SIGTERM) {
 			cmd.Process.Signal(sig)
 			if got := next(); got != SignalName(sig) {
-				t.Fatalf("sent %s, the command got %q", SignalName(sig), got)
+				t.Fatalf("sent %s, the command received %q", SignalName(sig), got)
 			}
-			want["forwarded "+SignalName(sig)+" true"] = true
+			want[sig] = 1
 		}
-		for line := next(); line != ""; line = next() {
-			delete(want, line)
-		}
-		if len(want) > 0 {
-			t.Errorf("missing in what Forwarded yields: %v", want)
+		if got := readReport(next); got != report(want) {
+			t.Errorf("report\n%swant\n%s", got, report(want))
 		}
 		if status := wait(t, cmd); status != 7 {
 			t.Errorf("status %d, want 7", status)
@@ -99,10 +100,32 @@ func TestEverySignal(t *testing.T) {
 	})
 }
 
-// others are the signals passed on, without those given.
+// report is what roleInit prints after its command, without orphans or children, if it has
+// forwarded these signals so often.
+func report(forwarded map[syscall.Signal]int) string {
+	var b strings.Builder
+	b.WriteString("orphans 0\n")
+	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
+		if n := forwarded[sig]; n > 0 {
+			fmt.Fprintln(&b, "forwarded", SignalName(sig), n)
+		}
+	}
+	b.WriteString("children false\n")
+	return b.String()
+}
+
+// readReport reads all lines until the end of the output.
+func readReport(next func() string) (text string) {
+	for line := next(); line != ""; line = next() {
+		text += line + "\n"
+	}
+	return text
+}
+
+// others returns the signals that are forwarded, without those given.
 func others(but ...syscall.Signal) (sigs []syscall.Signal) {
 	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
-		if passedOn(sig) && !slices.Contains(but, sig) {
+		if isForwarded(sig) && !slices.Contains(but, sig) {
 			sigs = append(sigs, sig)
 		}
 	}
@@ -169,51 +192,73 @@ func TestSignalStorm(t *testing.T) {
 
 func TestStopSignal(t *testing.T) {
 	for _, tt := range []struct {
-		rewrite string
-		sent    syscall.Signal
-		want    string
+		rewrite  string
+		received syscall.Signal
+		sent     syscall.Signal // 0: none
 	}{
-		{"TERM:INT", syscall.SIGTERM, "INT"},
-		{"TERM:RTMIN+3", syscall.SIGTERM, "RTMIN+3"},
-		{"HUP:QUIT", syscall.SIGHUP, "QUIT"},
-		{"HUP:QUIT", syscall.SIGUSR1, "USR1"},
-		{"TERM:0", syscall.SIGTERM, ""},
+		{"TERM:INT", syscall.SIGTERM, syscall.SIGINT},
+		{"TERM:RTMIN+3", syscall.SIGTERM, rtMin + 3},
+		{"HUP:QUIT", syscall.SIGHUP, syscall.SIGQUIT},
+		{"HUP:QUIT", syscall.SIGINT, syscall.SIGINT},
+		{"TERM:0", syscall.SIGTERM, 0},
 	} {
-		cmd := initCommand("STOP="+tt.rewrite, self(), "@signals", "stubborn")
+		cmd := initCommand("REPORT=1 STOP="+tt.rewrite, self(), "@signals", "USR2")
 		next := lines(t, cmd)
-		cmd.Process.Signal(tt.sent)
-		if tt.want != "" {
-			if got := next(); got != tt.want {
-				t.Errorf("%s: sent %v, the command got %q, want %q", tt.rewrite, tt.sent, got, tt.want)
+		sent := map[syscall.Signal]int{syscall.SIGUSR1: 1, syscall.SIGUSR2: 1}
+		cmd.Process.Signal(tt.received)
+		if tt.sent != 0 {
+			sent[tt.sent] = 1
+			if got := next(); got != SignalName(tt.sent) {
+				t.Errorf("%s: after %v the command received %q, want %s", tt.rewrite, tt.received, got, SignalName(tt.sent))
 			}
 		}
-		cmd.Process.Signal(syscall.SIGUSR2)
-		if got := next(); got != "USR2" {
-			t.Errorf("%s: after %v and USR2 the command got %q, want USR2", tt.rewrite, tt.sent, got)
+		for _, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2} {
+			cmd.Process.Signal(sig)
+			if got := next(); got != SignalName(sig) {
+				t.Errorf("%s: after %v and %v the command received %q", tt.rewrite, tt.received, sig, got)
+			}
 		}
-		cmd.Process.Kill()
-		cmd.Wait()
+		if got := readReport(next); got != report(sent) {
+			t.Errorf("%s, %v: report\n%swant\n%s", tt.rewrite, tt.received, got, report(sent))
+		}
+		if status := wait(t, cmd); status != 7 {
+			t.Errorf("%s, %v: status %d, want 7", tt.rewrite, tt.received, status)
+		}
 	}
 }
 
 func TestKillAfter(t *testing.T) {
+	const ends, killed = 7, 128 + 9
 	for _, tt := range []struct {
 		settings string
 		sent     syscall.Signal
+		want     int
 	}{
-		{"KILL_AFTER=10ms", syscall.SIGTERM},
-		{"KILL_AFTER=10ms", syscall.SIGINT},
-		{"KILL_AFTER=10ms", syscall.SIGQUIT},
-		{"KILL_AFTER=10ms GROUP=1", syscall.SIGTERM},
-		{"KILL_AFTER=10ms STOP=TERM:USR1", syscall.SIGTERM},
-		{"KILL_AFTER=10ms STOP=HUP:TERM", syscall.SIGHUP},
-		{"STOP=TERM:KILL", syscall.SIGTERM},
+		{"KILL_AFTER=10ms", syscall.SIGTERM, killed},
+		{"KILL_AFTER=10ms", syscall.SIGINT, killed},
+		{"KILL_AFTER=10ms", syscall.SIGQUIT, killed},
+		{"KILL_AFTER=10ms GROUP=1", syscall.SIGTERM, killed},
+		{"KILL_AFTER=10ms STOP=TERM:USR1", syscall.SIGTERM, killed},
+		{"KILL_AFTER=10ms STOP=HUP:TERM", syscall.SIGHUP, killed},
+		{"STOP=TERM:KILL", syscall.SIGTERM, killed},
+		{"", syscall.SIGTERM, ends},
+		{"KILL_AFTER=1h", syscall.SIGTERM, ends},
+		{"KILL_AFTER=1ns", syscall.SIGHUP, ends}, // no stop signal
 	} {
-		cmd := initCommand(tt.settings, self(), "@signals", "stubborn")
-		lines(t, cmd)
+		cmd := initCommand(tt.settings, self(), "@signals", "USR2")
+		next := lines(t, cmd)
 		cmd.Process.Signal(tt.sent)
-		if status := wait(t, cmd); status != 128+9 {
-			t.Errorf("%s, %v: status %d, want 137", tt.settings, tt.sent, status)
+		if tt.want == ends { // the command outlives the signal and ends itself
+			next()
+			for _, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2} {
+				cmd.Process.Signal(sig)
+				if got := next(); got != SignalName(sig) {
+					t.Errorf("%s: after %v and %v the command received %q", tt.settings, tt.sent, sig, got)
+				}
+			}
+		}
+		if status := wait(t, cmd); status != tt.want {
+			t.Errorf("%s, %v: status %d, want %d", tt.settings, tt.sent, status, tt.want)
 		}
 	}
 }
@@ -299,13 +344,26 @@ func TestSignalFromTheFirstInstruction(t *testing.T) {
 	}
 }
 
-// A signal that comes before the command is there is kept for it. Await returns it too, for who does not want to start any more.
-func TestSignalBeforeStart(t *testing.T) {
-	cmd := exec.Command(self(), "@early")
+// AwaitStop returns a signal that arrives before Start, and keeps it for the command. It also reaps
+// and counts orphans.
+func TestBeforeStart(t *testing.T) {
+	// The process that the shell leaves in the background becomes a child of the role.
+	cmd := exec.Command("/bin/sh", "-c", `read x <&3 & exec "$0" @early`, self())
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd.ExtraFiles = []*os.File{r}
 	next := lines(t, cmd)
+	if n := len(children(cmd.Process.Pid)); n != 1 {
+		t.Fatalf("%d children, want the shell's", n)
+	}
+	w.Close()
+	until(t, "the child reaped", func() bool { return len(children(cmd.Process.Pid)) == 0 })
 	cmd.Process.Signal(syscall.SIGUSR1)
 	cmd.Process.Signal(syscall.SIGINT)
-	for _, want := range []string{"stop INT", "status 138"} {
+	for _, want := range []string{"stop INT, orphans 1", "status 0, orphans 1"} {
 		if got := next(); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -313,19 +371,24 @@ func TestSignalBeforeStart(t *testing.T) {
 	wait(t, cmd)
 }
 
-// roleEarly starts its command only once Await has returned INT, and USR1 must then be there too.
+// roleEarly starts its command once AwaitStop has returned a signal. INT is dropped, and USR1 ends
+// the command with status 138, which becomes 0.
 func roleEarly([]string) {
 	signals := Listen()
-	<-signals.taken
-	c := &Command{
-		Args: []string{"sleep", "1000"}, Signals: signals,
-		StopSignals: map[syscall.Signal]syscall.Signal{syscall.SIGINT: 0},
+	<-signals.registered
+	c := Command{
+		Args:          []string{"sleep", "1000"},
+		StopSignals:   map[syscall.Signal]syscall.Signal{syscall.SIGINT: 0},
+		SuccessStatus: []int{128 + int(syscall.SIGUSR1)},
 	}
 	fmt.Println("ready")
-	fmt.Println("stop", SignalName(c.Await(nil)))
-	if err := c.Start(); err != nil {
+	fmt.Printf("stop %s, orphans %d\n", SignalName(signals.AwaitStop(nil)), signals.Orphans())
+	p, err := c.Start(signals)
+	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println("status", c.Wait())
+	c.SuccessStatus[0] = 1 // no effect: Start copies
+	clear(c.StopSignals)
+	fmt.Printf("status %d, orphans %d\n", p.Wait(), signals.Orphans())
 }

@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"maps"
 	"os"
 	"os/signal"
 	"runtime"
@@ -9,75 +10,74 @@ import (
 	"time"
 )
 
-// process is the command once started. Await, Start and Wait use it; accounts has its own lock.
-type process struct {
-	terminal terminal
-	deadline <-chan time.Time // nil until a signal asked the command to stop
-	status   int
-	ended    chan struct{}
-	accounts accounts
-}
-
-// Await reaps orphans until the channel is closed, and returns 0 then, or the first TERM, INT, QUIT or HUP that came to healthcheck.
-// It is for the time before Start, and for a program without a command. The command gets the signal all the same if it is started.
-func (c *Command) Await(until <-chan struct{}) syscall.Signal {
+// AwaitStop reaps orphans until the first TERM, INT, QUIT or HUP arrives and returns it, or until
+// the channel is closed and returns 0. A nil channel is never closed.
+//
+// It is for the time before Start, and for a program without a command. It must not run at the same
+// time as Process.Wait. If a command is started afterwards, the signal is forwarded to it as well.
+func (s *Signals) AwaitStop(until <-chan struct{}) syscall.Signal {
 	for {
-		c.reap()
+		s.reap(nil)
 		select {
-		case sig := <-c.Signals.stop:
+		case sig := <-s.stop:
 			return sig.(syscall.Signal)
-		case <-c.Signals.chans[syscall.SIGCHLD]:
+		case <-s.chans[syscall.SIGCHLD]:
 		case <-until:
 			return 0
 		}
 	}
 }
 
-// Start starts the command and returns once it runs, or with a *StartError.
-// Wait must follow: until it runs no signal is passed on and nothing is reaped.
-func (c *Command) Start() error {
-	p := &c.process
-	p.ended = make(chan struct{})
+// Orphans counts the processes reaped so far, other than the command itself.
+func (s *Signals) Orphans() uint64 { return s.orphans.Load() }
 
-	// 1. Have every signal registered: CHLD before there is a child, and the others before there is a command that they can be meant for.
-	c.Signals.takeAll()
+// Start starts the command and returns once it runs; the error is a *StartError. Signals received
+// since Listen are forwarded as soon as Wait runs.
+//
+// The caller must call Wait: until then no signal is forwarded and no process is reaped.
+func (c Command) Start(s *Signals) (*Process, error) {
+	c.StopSignals, c.SuccessStatus = maps.Clone(c.StopSignals), slices.Clone(c.SuccessStatus)
+	p := &Process{command: c, signals: s, ended: make(chan struct{})}
 
-	// 2. Adopt what descendants leave behind. PID 1 does so anyway; a kernel before 3.4 cannot, and then init reaps.
+	// 1. Register every signal: CHLD before there is a child, the others before there is a command
+	// to forward them to.
+	s.registerAll()
+
+	// 2. Adopt orphaned descendants. PID 1 always does. A kernel before 3.4 has no subreapers; there
+	// the system's init reaps.
 	if os.Getpid() != 1 {
 		const PR_SET_CHILD_SUBREAPER = 36
 		syscall.RawSyscall(syscall.SYS_PRCTL, PR_SET_CHILD_SUBREAPER, 1, 0)
 	}
 
-	// 3. Start the command, in front at the terminal if healthcheck is.
+	// 3. Start the command, in the terminal's foreground if the program is.
 	p.terminal = openTerminal()
-	err := c.fork()
+	err := p.fork()
 	if p.terminal.fd >= 0 {
-		// So that healthcheck can write to the terminal and take it back from the background. Before the fork, the command would inherit it.
+		// The program can now write to the terminal, and take it back, while it is in the
+		// background. If this came before the fork, the command would inherit it.
 		signal.Ignore(syscall.SIGTTIN, syscall.SIGTTOU)
 	}
 	if err != nil {
-		p.terminal.takeBack(0) // a child that did not get as far as the command may have been in front
+		p.terminal.takeBack(0) // a child that failed to exec may have been in the foreground
 		p.terminal.close()
-		return err
+		return nil, err
 	}
-	return nil
+	return p, nil
 }
 
-// fork starts the command from a thread that lives until the command has ended:
-// the parent-death signal is sent when the thread that forked ends (prctl(2)).
-func (c *Command) fork() error {
+// fork starts the command from a thread that lives until the command has been reaped: the kernel
+// sends the parent-death signal when the thread that forked ends (prctl(2)).
+func (p *Process) fork() error {
 	result := make(chan error)
-	go func() {
+	go func() { // ends when the command has been reaped, or could not be started
 		runtime.LockOSThread()
-		start := time.Now()
-		pid, err := c.exec()
-		if err == nil {
-			c.started.Store(start.UnixNano())
-			c.pid.Store(int64(pid))
-		}
+		p.started = time.Now().Round(0) // wall clock only: uptime follows the clock that the start time shows
+		pid, err := p.exec()
+		p.pid.Store(int64(pid))
 		result <- err
 		if err == nil {
-			<-c.process.ended
+			<-p.ended
 		}
 	}()
 	stopped := false
@@ -85,156 +85,155 @@ func (c *Command) fork() error {
 		select {
 		case err := <-result:
 			if stopped && err == nil {
-				syscall.Kill(-c.id(), syscall.SIGTSTP)
+				syscall.Kill(-p.id(), syscall.SIGTSTP)
 			}
 			return err
-		case <-c.Signals.chans[syscall.SIGCHLD]: // Wait looks for itself
-			stopped = c.process.terminal.goOn() || stopped
+		case <-p.signals.chans[syscall.SIGCHLD]: // Wait reaps first of all, so this one may be dropped
+			stopped = p.terminal.continueStopped() || stopped
 		}
 	}
 }
 
-// Wait passes signals on and reaps until the command has ended, and returns the status to exit with.
-// As PID 1 it also asks the processes left over to go, with TERM, and waits for them for up to KillAfter.
-func (c *Command) Wait() int {
-	p, pid := &c.process, c.id()
+// Wait forwards signals and reaps until the command has ended, and returns the exit status for the
+// program. As PID 1 it then sends TERM to the processes left over, and waits for them for up to
+// KillAfter. It is called once.
+func (p *Process) Wait() int {
+	pid := p.id()
 
-	// 1. Reap what ended before CHLD was registered: children inherited through exec.
-	c.reap()
+	// 1. Reap children that ended before CHLD was registered: those inherited through exec.
+	p.signals.reap(p)
 
-	// 2. Serve until the command has ended.
-	for c.Up() {
-		switch sig := c.Signals.next(p.deadline); sig {
+	// 2. Forward and reap until the command has ended.
+	for p.Up() {
+		switch sig := p.signals.next(p.deadline); sig {
 		case 0:
 			p.deadline = nil
-			syscall.Kill(c.target(), syscall.SIGKILL)
+			syscall.Kill(p.target(), syscall.SIGKILL)
 		case syscall.SIGCHLD:
-			c.reap()
+			p.signals.reap(p)
 		default:
-			c.forward(sig)
+			p.forward(sig)
 		}
 	}
 	p.terminal.takeBack(pid)
 	p.terminal.close()
 	close(p.ended)
 
-	// 3. As PID 1, empty the container.
+	// 3. As PID 1, stop the processes left over.
 	if os.Getpid() == 1 {
-		c.evict()
+		p.evict()
 	}
 	return p.status
 }
 
-// reap waits for every process that has ended: CHLD tells of one, and there may be more.
-func (c *Command) reap() {
+// reap waits for every child that has ended: one CHLD may stand for several. p is the command, or
+// nil if there is none.
+func (s *Signals) reap(p *Process) {
 	for {
 		var status syscall.WaitStatus
 		switch pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG|syscall.WUNTRACED, nil); {
 		case err == syscall.EINTR:
-		case err != nil || pid == 0: // ECHILD, or none has ended
+		case err != nil || pid == 0: // ECHILD, or no child has ended
 			return
 		case status.Stopped():
-			if pid == c.id() {
-				c.stopped(status.StopSignal())
+			if pid == p.id() {
+				p.handleStop(status.StopSignal())
 			}
-		case pid == c.id():
-			c.end(status)
+		case pid == p.id():
+			p.setEnded(status)
 		default:
-			c.orphans.Add(1)
+			s.orphans.Add(1)
 		}
 	}
 }
 
-// id is the command's process ID, or 0 unless it runs.
-func (c *Command) id() int { return int(c.pid.Load()) }
-
-// end notes the command's status. Its number may from now on be another process's.
-func (c *Command) end(status syscall.WaitStatus) {
-	p := &c.process
-	c.pid.Store(0)
+// setEnded stores the command's exit status. From now on the kernel may reuse its process ID.
+func (p *Process) setEnded(status syscall.WaitStatus) {
+	p.pid.Store(0)
 	p.status = status.ExitStatus()
 	if status.Signaled() {
 		p.status = 128 + int(status.Signal())
 	}
-	if slices.Contains(c.SuccessStatus, p.status) {
+	if slices.Contains(p.command.SuccessStatus, p.status) {
 		p.status = 0
 	}
 }
 
-// forward passes a signal on, as StopSignals has it.
-func (c *Command) forward(came syscall.Signal) {
-	p := &c.process
-	sent, ok := c.StopSignals[came]
+// forward sends a received signal to the command, or the one that StopSignals has in its place.
+func (p *Process) forward(received syscall.Signal) {
+	sent, ok := p.command.StopSignals[received]
 	if !ok {
-		sent = came
+		sent = received
 	}
 	if sent == 0 {
 		return
 	}
-	target := c.target()
-	if came == syscall.SIGCONT && p.terminal.fd >= 0 { // fg or bg; the terminal stopped the whole group
-		p.terminal.handOver(c.id())
-		target = -c.id()
+	target := p.target()
+	if received == syscall.SIGCONT && p.terminal.fd >= 0 { // fg or bg; the terminal stopped the whole group
+		p.terminal.handOver(p.id())
+		target = -p.id()
 	}
 	if syscall.Kill(target, sent) == nil {
-		c.forwarded[sent].Add(1)
+		p.forwarded[sent].Add(1)
 	}
-	if c.KillAfter > 0 && p.deadline == nil && (asksToStop(came) || asksToStop(sent)) {
-		p.deadline = time.After(c.KillAfter)
+	if p.command.KillAfter > 0 && p.deadline == nil && (isStopSignal(received) || isStopSignal(sent)) {
+		p.deadline = time.After(p.command.KillAfter)
 	}
 }
 
-// target is where kill(2) sends: the command, or its process group.
-func (c *Command) target() int {
-	if c.SignalGroup {
-		return -c.id()
+// target is the first argument of kill(2): the command's process ID, or its process group.
+func (p *Process) target() int {
+	if p.command.SignalGroup {
+		return -p.id()
 	}
-	return c.id()
+	return p.id()
 }
 
-func asksToStop(sig syscall.Signal) bool {
+func isStopSignal(sig syscall.Signal) bool {
 	return sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT
 }
 
-// stopped deals with a command that stopped at a terminal. Without one it just stays so until CONT is passed on.
-func (c *Command) stopped(by syscall.Signal) {
-	p := &c.process
+// handleStop acts when the terminal has stopped the command. Without a terminal the command stays
+// stopped until CONT is forwarded.
+func (p *Process) handleStop(by syscall.Signal) {
 	if p.terminal.fd < 0 {
 		return
 	}
-	pid := c.id()
+	pid := p.id()
 	switch by {
 	case syscall.SIGTSTP:
-		// Ctrl-Z. It goes on after fg and bg alike, and at once where nobody stands above who could say so.
+		// Ctrl-Z. The command continues after fg or bg; at once if there is no shell that could
+		// continue it.
 		suspend(true)
 		p.terminal.handOver(pid)
 		syscall.Kill(-pid, syscall.SIGCONT)
 	case syscall.SIGTTIN, syscall.SIGTTOU:
-		if p.terminal.handOver(pid) { // fg brought back a job that was not stopped
+		if p.terminal.handOver(pid) { // fg resumed a job that was not stopped
 			syscall.Kill(-pid, syscall.SIGCONT)
 			return
 		}
 		fallthrough
 	default:
-		// Only CONT lets it go on: else a reader in the background would stop and go on for ever.
+		// Only CONT continues the command: otherwise a reader in the background would stop and
+		// continue forever.
 		suspend(false)
 	}
 }
 
-// evict ends what is left in the container, for at most KillAfter. What is still there then, the kernel kills
-// when PID 1 ends (pid_namespaces(7)); so it does at once with a KillAfter of 0.
-func (c *Command) evict() {
-	if syscall.Kill(-1, syscall.SIGTERM) != nil { // ESRCH: nobody is left
+// evict stops the processes left over in the container, for at most KillAfter. The kernel kills
+// the rest when PID 1 ends (pid_namespaces(7)), and with a KillAfter of 0 all of them at once.
+func (p *Process) evict() {
+	if syscall.Kill(-1, syscall.SIGTERM) != nil { // ESRCH: no process is left
 		return
 	}
-	syscall.Kill(-1, syscall.SIGCONT) // what is stopped would not notice
-	// CHLD tells of children alone, not of the end of what docker exec has started.
-	const look = 50 * time.Millisecond
-	for deadline := time.Now().Add(c.KillAfter); time.Until(deadline) > 0; {
-		c.reap()
+	syscall.Kill(-1, syscall.SIGCONT) // a stopped process would not handle TERM
+	// CHLD reports children only, not processes that docker exec has started: poll for those.
+	const pollInterval = 50 * time.Millisecond
+	for deadline := time.Now().Add(p.command.KillAfter); time.Until(deadline) > 0; {
+		p.signals.reap(p)
 		if syscall.Kill(-1, 0) != nil {
 			return
 		}
-		c.Signals.next(time.After(min(look, time.Until(deadline))))
+		p.signals.next(time.After(min(pollInterval, time.Until(deadline))))
 	}
 }

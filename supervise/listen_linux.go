@@ -4,34 +4,37 @@ import (
 	"os"
 	"os/signal"
 	"reflect"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
 )
 
-// Signals receives the process's signals and keeps them until a command is there to take them.
+// Signals receives the program's signals, buffers them until they are forwarded, and reaps.
 type Signals struct {
-	stop chan os.Signal // receives the first TERM, INT, QUIT or HUP, for Await
+	stop chan os.Signal // receives the first TERM, INT, QUIT or HUP, for AwaitStop
 
-	// A channel of one for each signal: os/signal drops what does not fit, and what does not fit here is pending already.
-	// In one channel for all, a storm of one signal could push out another.
+	// One channel per signal, with a buffer of one. os/signal drops a signal if the buffer is full,
+	// and then the same signal is pending already. In one channel for all signals, a storm of one
+	// could displace another.
 	chans [maxSignal + 1]chan os.Signal
 
-	// What next selects from: a case's index is its signal's number, and 0 is the deadline.
+	// The cases that next selects from, indexed by signal number. Case 0 is the deadline.
 	cases [maxSignal + 1]reflect.SelectCase
 
-	taken chan struct{} // closed once all are registered that Listen registers
+	registered chan struct{} // closed once Listen's goroutine has registered its signals
+	orphans    atomic.Uint64
 }
 
-// Listen registers the process's signals; main calls it first of all, and once.
-// TERM, INT, QUIT and HUP are registered when it returns: as PID 1 each would otherwise end the program with status 2.
-// Registering takes up to 50 µs a signal, so a goroutine of Listen's does the others; it ends when they are done.
-// A write to a broken pipe ends the program no more.
+// Listen registers the program's signals; main calls it first of all, and once. When it returns,
+// TERM, INT, QUIT and HUP are registered: each would otherwise end a PID 1 with status 2.
+// Registering takes up to 50 µs per signal, so a goroutine registers the others and then ends.
+// A write to a broken pipe no longer ends the program; it returns EPIPE.
 func Listen() *Signals {
-	s := &Signals{stop: make(chan os.Signal, 1), taken: make(chan struct{})}
+	s := &Signals{stop: make(chan os.Signal, 1), registered: make(chan struct{})}
 	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 		s.cases[sig].Dir = reflect.SelectRecv
-		if passedOn(sig) || sig == syscall.SIGCHLD {
+		if isForwarded(sig) || sig == syscall.SIGCHLD {
 			s.chans[sig] = make(chan os.Signal, 1)
 			s.cases[sig].Chan = reflect.ValueOf(s.chans[sig])
 		}
@@ -39,28 +42,29 @@ func Listen() *Signals {
 	s.cases[0].Dir = reflect.SelectRecv
 
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {
-		s.take(sig, s.stop)
+		s.register(sig, s.stop)
 	}
-	// Nobody receives: that a handler stands in place of the default action is enough, and unlike SIG_IGN the command does not inherit it.
+	// Nothing receives from this channel: a handler replaces the default action, and unlike SIG_IGN
+	// the command does not inherit it.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
-	go func() {
-		defer close(s.taken)
+	go func() { // ends when its signals are registered
+		defer close(s.registered)
 		for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 			switch sig {
 			case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP:
 			case syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGCONT:
-				// Until there is a command, Ctrl-Z stops healthcheck as any program.
+				// Until there is a command, Ctrl-Z stops the program itself.
 			default:
-				s.take(sig)
+				s.register(sig)
 			}
 		}
 	}()
 	return s
 }
 
-// take registers a signal that is not ignored. An ignored one stays so, for the command to inherit.
-func (s *Signals) take(sig syscall.Signal, also ...chan os.Signal) {
+// register registers a signal, unless it is ignored: the command inherits that it is ignored.
+func (s *Signals) register(sig syscall.Signal, also ...chan os.Signal) {
 	if s.chans[sig] == nil || disposition(sig, nil).handler == sigIgn {
 		return
 	}
@@ -70,15 +74,17 @@ func (s *Signals) take(sig syscall.Signal, also ...chan os.Signal) {
 	}
 }
 
-// takeAll returns once every signal is registered, the command's from now on.
-func (s *Signals) takeAll() {
-	<-s.taken
+// registerAll waits until Listen's signals are registered, and registers the job control signals,
+// which from now on are forwarded to the command.
+func (s *Signals) registerAll() {
+	<-s.registered
 	for _, sig := range []syscall.Signal{syscall.SIGCONT, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU} {
-		s.take(sig)
+		s.register(sig)
 	}
 }
 
-// next blocks until a signal has come and returns it, or 0 once the deadline has passed. A nil deadline never does.
+// next blocks until a signal arrives and returns it, or until the deadline and returns 0. A nil
+// deadline never passes.
 func (s *Signals) next(deadline <-chan time.Time) syscall.Signal {
 	s.cases[0].Chan = reflect.ValueOf(deadline)
 	chosen, _, _ := reflect.Select(s.cases[:])

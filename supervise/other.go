@@ -9,42 +9,46 @@ import (
 	"syscall"
 )
 
-type process struct{}
+type terminal struct{}
 
-// Signals receives the process's signals.
+// Signals receives the program's signals.
 type Signals struct {
 	stop <-chan os.Signal // receives the first TERM, INT, QUIT or HUP
 }
 
-// Listen registers the process's signals; main calls it first of all.
+// Listen registers the program's signals; main calls it first of all, and once.
 func Listen() *Signals {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP)
 	return &Signals{stop: stop}
 }
 
-var errLinuxOnly = errors.New("running a command is supported on linux only")
-
-// Await waits until the channel is closed, and returns 0 then, or the first TERM, INT, QUIT or HUP that came to healthcheck.
-func (c *Command) Await(until <-chan struct{}) syscall.Signal {
+// AwaitStop blocks until the first TERM, INT, QUIT or HUP arrives and returns it, or until the
+// channel is closed and returns 0.
+func (s *Signals) AwaitStop(until <-chan struct{}) syscall.Signal {
 	select {
-	case sig := <-c.Signals.stop:
+	case sig := <-s.stop:
 		return sig.(syscall.Signal)
 	case <-until:
 		return 0
 	}
 }
 
+// Orphans is always 0.
+func (s *Signals) Orphans() uint64 { return 0 }
+
+var errLinuxOnly = errors.New("running a command is supported on linux only")
+
 // Start always fails: running a command is supported on linux only.
-func (c *Command) Start() error {
-	return &StartError{126, "command", errLinuxOnly.Error(), errLinuxOnly}
+func (c Command) Start(*Signals) (*Process, error) {
+	return nil, &StartError{126, "command", errLinuxOnly.Error(), errLinuxOnly}
 }
 
-// Wait is there for programs to build.
-func (c *Command) Wait() int { return 126 }
+// Wait is never called, since Start always fails.
+func (p *Process) Wait() int { return 126 }
 
 // Usage always fails.
-func (c *Command) Usage() (Usage, error) { return Usage{}, errLinuxOnly }
+func (p *Process) Usage() (Usage, error) { return Usage{}, errLinuxOnly }
 
-// Self tells what healthcheck itself uses; here, only since when.
+// Self returns when the program started, and nothing else.
 func Self() SelfUsage { return SelfUsage{Started: started, ResidentBytes: -1} }

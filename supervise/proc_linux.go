@@ -26,7 +26,11 @@ var reapedBefore = func() (r syscall.Rusage) {
 	return r
 }()
 
-// accounts is what Usage keeps from one call to the next.
+// descendants accounts for the program's descendants. /proc and getrusage(2) report on the whole
+// program, so there is one, whatever command runs.
+var descendants accounts
+
+// accounts is the state that Usage keeps between calls.
 type accounts struct {
 	mu           sync.Mutex // guards all of it; held while /proc is read
 	names, file  []byte     // buffers: directory entries, a file's content
@@ -39,24 +43,26 @@ type accounts struct {
 	err   error
 }
 
-// Usage reads what the command and its descendants use. Before Start and after Wait it counts what is there: nothing, or what is left over.
-// It fails where /proc is missing, another namespace's, or hides the command. A process that ends while it is read is left out.
-// Callers that wait for one another share a reading, so that a hundred at once cost no more than two.
-func (c *Command) Usage() (Usage, error) {
-	a := &c.process.accounts
-	came := time.Now()
+// Usage reads the resource usage of the command and its descendants from /proc. If the command is
+// not running, it counts the other descendants of the program, if any.
+//
+// It fails if /proc is missing, belongs to another PID namespace, or hides the command. A process
+// that ends during the reading is not counted. Concurrent callers share one reading, so a hundred
+// at once cost no more than two.
+func (p *Process) Usage() (Usage, error) {
+	a := &descendants
+	called := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.began.After(came) {
+	if !a.began.After(called) {
 		a.began = time.Now()
-		a.last, a.err = c.usage()
+		a.last, a.err = a.usage(p)
 	}
 	return a.last, a.err
 }
 
 // usage is Usage for one caller, which holds the lock.
-func (c *Command) usage() (Usage, error) {
-	a := &c.process.accounts
+func (a *accounts) usage(p *Process) (Usage, error) {
 	if a.names == nil {
 		a.names, a.file, a.ours = make([]byte, 8192), make([]byte, 4096), map[int64]bool{}
 	}
@@ -97,8 +103,8 @@ func (c *Command) usage() (Usage, error) {
 			}
 		}
 	}
-	if pid := c.pid.Load(); pid != 0 {
-		if !a.ours[pid] && c.pid.Load() == pid {
+	if pid := int64(p.id()); pid != 0 {
+		if !a.ours[pid] && int64(p.id()) == pid {
 			return Usage{}, errHiddenProc
 		}
 		u.MaxFDs = a.maxFDs(pid)
@@ -108,7 +114,7 @@ func (c *Command) usage() (Usage, error) {
 	return u, nil
 }
 
-// Self tells what healthcheck itself uses.
+// Self returns the resource usage of the program itself.
 func Self() SelfUsage {
 	u := SelfUsage{Started: started, ResidentBytes: -1}
 	var r syscall.Rusage

@@ -72,19 +72,20 @@ func roleUsage(args []string) {
 		}
 	}
 	in := os.NewFile(3, "in")
-	c := &Command{Args: args, Signals: Listen()}
-	if err := c.Start(); err != nil {
+	signals := Listen()
+	p, err := Command{Args: args}.Start(signals)
+	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	go func() { // ends with the process
 		for r := bufio.NewScanner(in); r.Scan(); {
-			u, err := c.Usage()
-			fmt.Printf("%+v %v %v %v\n", u, err, c.Up(), c.Orphans())
+			u, err := p.Usage()
+			fmt.Printf("%+v %v %v %v\n", u, err, p.Up(), signals.Orphans())
 		}
 		os.Exit(0)
 	}()
-	c.Wait()
+	p.Wait()
 	select {}
 }
 
@@ -228,10 +229,10 @@ func TestSelf(t *testing.T) {
 }
 
 func BenchmarkUsage(b *testing.B) {
-	var c Command
+	var p *Process
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := c.Usage(); err != nil {
+		if _, err := p.Usage(); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -82,7 +82,7 @@ func ParseSignal(s string) (syscall.Signal, error) {
 }
 
 // ParseStopSignal reads CAME:SENT, for example TERM:INT; SENT may be 0, which drops the signal.
-// CAME must be one that is passed on.
+// CAME must be a signal that is forwarded.
 func ParseStopSignal(s string) (came, sent syscall.Signal, err error) {
 	from, to, ok := strings.Cut(s, ":")
 	if !ok {
@@ -91,7 +91,7 @@ func ParseStopSignal(s string) (came, sent syscall.Signal, err error) {
 	if came, err = ParseSignal(from); err != nil {
 		return 0, 0, err
 	}
-	if !passedOn(came) {
+	if !isForwarded(came) {
 		return 0, 0, errors.New("signal " + SignalName(came) + " is never passed on")
 	}
 	if to == "0" {
@@ -103,8 +103,8 @@ func ParseStopSignal(s string) (came, sent syscall.Signal, err error) {
 	return came, sent, nil
 }
 
-// passedOn reports whether a signal that came to healthcheck goes to the command. The package doc says why not.
-func passedOn(sig syscall.Signal) bool {
+// isForwarded reports whether a received signal is forwarded. The package doc lists the exceptions.
+func isForwarded(sig syscall.Signal) bool {
 	if sig < 1 || sig > maxSignal || sig >= 32 && sig <= 34 {
 		return false
 	}

@@ -46,7 +46,8 @@ func TestMain(m *testing.M) {
 
 // roleInit supervises the command in args as the SUPERVISE_ variables say.
 func roleInit(args []string) {
-	c := &Command{Args: args, Signals: Listen()}
+	signals := Listen()
+	c := Command{Args: args}
 	for key, set := range map[string]func(string) error{
 		"KILL_AFTER": func(v string) (err error) { c.KillAfter, err = time.ParseDuration(v); return },
 		"SUCCESS":    func(v string) error { n, err := strconv.Atoi(v); c.SuccessStatus = []int{n}; return err },
@@ -66,15 +67,16 @@ func roleInit(args []string) {
 			}
 		}
 	}
-	if err := c.Start(); err != nil {
+	p, err := c.Start(signals)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(err.(*StartError).Status)
 	}
-	status := c.Wait()
+	status := p.Wait()
 	if os.Getenv("SUPERVISE_REPORT") != "" {
-		fmt.Println("orphans", c.Orphans())
-		for name, n := range c.Forwarded() {
-			fmt.Println("forwarded", name, n > 0)
+		fmt.Println("orphans", signals.Orphans())
+		for name, n := range p.Forwarded() {
+			fmt.Println("forwarded", name, n)
 		}
 		_, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
 		fmt.Println("children", err != syscall.ECHILD)
@@ -86,15 +88,16 @@ func roleInit(args []string) {
 func roleEach(args []string) {
 	signals := Listen()
 	for _, n := range args[1:] {
-		c := &Command{Args: []string{"/bin/sh", "-c", args[0], n}, Signals: signals}
+		c := Command{Args: []string{"/bin/sh", "-c", args[0], n}}
 		if args[0] == "" { // the quickest commands there are
 			c.Args = []string{[]string{"true", "false"}[len(n)%2]}
 		}
-		if err := c.Start(); err != nil {
+		p, err := c.Start(signals)
+		if err != nil {
 			fmt.Println(err)
 			return
 		}
-		fmt.Println(c.Wait())
+		fmt.Println(p.Wait())
 	}
 }
 

@@ -37,9 +37,10 @@ func (t terminal) handOver(pid int) bool {
 	return err == nil && group == syscall.Getpgrp() && setForeground(t.fd, pid) == nil
 }
 
-// goOn continues a command that Ctrl-Z has stopped between coming to the front and its first instruction, and reports
-// whether there was one. The fork would never return: the thread that forks waits for the exec.
-func (t terminal) goOn() bool {
+// continueStopped continues a child that Ctrl-Z has stopped after it became the foreground group but
+// before its exec, and reports whether it did. Otherwise the fork would never return: the thread
+// that forks waits for the exec.
+func (t terminal) continueStopped() bool {
 	group, err := foreground(t.fd)
 	if !t.front || err != nil || group == syscall.Getpgrp() {
 		return false
