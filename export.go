@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,8 +34,10 @@ const (
 // An exporter answers on the exported address. It joins what the monitor and the command know, and keeps nothing itself.
 type exporter struct {
 	monitor *probe.Monitor
-	command *supervise.Command // nil in a sidecar
-	version string             // of the service
+	command []string // nil in a sidecar
+	signals *supervise.Signals
+	process atomic.Pointer[supervise.Process] // nil before CMD has been started
+	version string                            // of the service
 	build   [5]promtext.Label
 	scrapes sync.Pool // of *scrape
 	conns   connections
@@ -50,9 +53,9 @@ type scrape struct {
 // binary depend on the checkout.
 var revision = "unknown"
 
-func newExporter(monitor *probe.Monitor, command *supervise.Command, version string) *exporter {
+func newExporter(monitor *probe.Monitor, command []string, signals *supervise.Signals, version string) *exporter {
 	return &exporter{
-		monitor: monitor, command: command, version: version,
+		monitor: monitor, command: command, signals: signals, version: version,
 		build: [5]promtext.Label{
 			label("version", Version), label("revision", revision), label("goversion", runtime.Version()),
 			label("goos", runtime.GOOS), label("goarch", runtime.GOARCH),
@@ -124,7 +127,7 @@ func (e *exporter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // up reports whether the service runs: CMD, or in a sidecar healthcheck itself.
-func (e *exporter) up() bool { return e.command == nil || e.command.Up() }
+func (e *exporter) up() bool { return e.command == nil || e.process.Load().Up() }
 
 // verdict is the status of /health: the worst of the checks, and an error unless the service runs. A check that has not run
 // yet is not known to be healthy.
@@ -296,12 +299,12 @@ func (e *exporter) writeChecks(w *promtext.Writer, states []probe.State) {
 // writeCommand writes the families about CMD and its descendants. What /proc does not tell is left out.
 func (e *exporter) writeCommand(w *promtext.Writer) {
 	w.Gauge("healthcheck_command_up", "Whether CMD runs.")
-	w.Sample(truth(e.command.Up()))
+	w.Sample(truth(e.process.Load().Up()))
 	w.Gauge("healthcheck_command_start_time_seconds", "When CMD was started, in Unix time.")
-	if started := e.command.Started(); !started.IsZero() {
+	if started := e.process.Load().Started(); !started.IsZero() {
 		w.Sample(unixSeconds(started))
 	}
-	if u, err := e.command.Usage(); err == nil {
+	if u, err := e.process.Load().Usage(); err == nil {
 		for _, g := range []struct {
 			name, help string
 			value      int64
@@ -323,9 +326,9 @@ func (e *exporter) writeCommand(w *promtext.Writer) {
 		w.Sample(u.SystemSeconds, label("mode", "system"))
 	}
 	w.Counter("healthcheck_orphans_reaped_total", "Processes reaped other than CMD.")
-	w.Sample(float64(e.command.Orphans()))
+	w.Sample(float64(e.signals.Orphans()))
 	w.Counter("healthcheck_signals_forwarded_total", "Signals passed on to CMD.")
-	for name, n := range e.command.Forwarded() {
+	for name, n := range e.process.Load().Forwarded() {
 		w.Sample(float64(n), label("signal", name))
 	}
 }
@@ -351,10 +354,10 @@ func (e *exporter) page(*scrape, *http.Request) (int, string, []byte) {
 	verdict := e.verdict(states)
 	name := "sidecar"
 	if e.command != nil {
-		name = filepath.Base(e.command.Args[0]) // not its arguments: they can be secrets
+		name = filepath.Base(e.command[0]) // not its arguments: they can be secrets
 	}
 	headline := map[probe.Status]string{probe.OK: "Healthy", probe.Degraded: "Degraded", probe.Failed: "Unhealthy"}[verdict]
-	if e.command != nil && e.command.Started().IsZero() {
+	if e.command != nil && e.process.Load().Started().IsZero() {
 		headline = "Waiting"
 	}
 	var b strings.Builder
@@ -390,16 +393,16 @@ var escapeHTML = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`
 func (e *exporter) writeCommandCard(write func(...string)) {
 	state, class := "running", "ok"
 	switch {
-	case e.command.Started().IsZero():
+	case e.process.Load().Started().IsZero():
 		state, class = "waiting to start", "unknown"
-	case !e.command.Up():
+	case !e.process.Load().Up():
 		state, class = "ended", "error"
 	}
 	write(`<section class="`, class, `"><h2>Command <b>`, state, `</b></h2><dl>`)
-	if e.command.Up() {
-		write(`<dt>uptime</dt><dd>`, span(time.Since(e.command.Started())), `</dd>`)
+	if e.process.Load().Up() {
+		write(`<dt>uptime</dt><dd>`, span(time.Since(e.process.Load().Started())), `</dd>`)
 	}
-	if u, err := e.command.Usage(); err == nil && class != "unknown" {
+	if u, err := e.process.Load().Usage(); err == nil && class != "unknown" {
 		write(`<dt>CPU time</dt><dd>`, strconv.FormatFloat(u.UserSeconds+u.SystemSeconds, 'f', 2, 64), ` s</dd><dt>memory</dt><dd>`,
 			strconv.FormatFloat(float64(u.ResidentBytes)/(1<<20), 'f', 1, 64), ` MiB</dd><dt>processes</dt><dd>`, strconv.FormatInt(u.Processes, 10), `</dd>`)
 	}

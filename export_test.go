@@ -47,7 +47,7 @@ func onClock(t *testing.T, f func(t *testing.T, client net.Conn)) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &pipeListener{failures: 3, conns: make(chan net.Conn), closed: make(chan struct{})}
 		ended := make(chan error)
-		e := newExporter(probe.NewMonitor(nil, time.Hour, nil), nil, Version)
+		e := newExporter(probe.NewMonitor(nil, time.Hour, nil), nil, nil, Version)
 		go func() { ended <- e.serve(l) }()
 		client, server := net.Pipe()
 		l.conns <- server
@@ -187,7 +187,7 @@ func TestHealthSameName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newExporter(probe.NewMonitor(checks, time.Hour, nil), nil, "1")
+	e := newExporter(probe.NewMonitor(checks, time.Hour, nil), nil, nil, "1")
 	e.monitor.Wait(t.Context(), time.Minute, func(r probe.Result) { t.Error(r.Seen()) })
 	const want = `{"status":"ok","version":"1","services":{"first":"ok","second":"ok","db":"ok","second/db":"error"}}` + "\n"
 	if _, _, got := e.health(nil, nil); string(got) != want {

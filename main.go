@@ -121,7 +121,7 @@ func runProbe(c *config, checks []*probe.Check, signals *supervise.Signals, stdo
 		}()
 	} else {
 		go func() { // ends with the process
-			os.Exit(128 + int((&supervise.Command{Signals: signals}).Await(nil)))
+			os.Exit(128 + int(signals.AwaitStop(nil)))
 		}()
 	}
 	var results []probe.Result
@@ -145,12 +145,13 @@ func runProbe(c *config, checks []*probe.Check, signals *supervise.Signals, stdo
 
 // runCommand is the second mode: run CMD as its init.
 func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, stderr *os.File) int {
-	command := &supervise.Command{Args: c.command, Signals: signals, StopSignals: c.stopSignals,
+	command := supervise.Command{Args: c.command, StopSignals: c.stopSignals,
 		KillAfter: c.killAfter, SuccessStatus: c.successStatus, SignalGroup: c.signalGroup}
 	monitor := probe.NewMonitor(checks, c.interval, logChange(stderr))
 
 	// 1. Have the metrics address before anything runs.
-	if err := serve(c, monitor, command, stderr); err != nil {
+	e, err := serve(c, monitor, c.command, signals, stderr)
+	if err != nil {
 		return complain(stderr, err)
 	}
 
@@ -162,7 +163,7 @@ func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, st
 			results = monitor.Wait(context.Background(), c.wait, logWaiting(stderr))
 			close(waited)
 		}()
-		if came := command.Await(waited); came != 0 {
+		if came := signals.AwaitStop(waited); came != 0 {
 			return 128 + int(came)
 		}
 		if probe.Verdict(results) == probe.Failed {
@@ -172,7 +173,8 @@ func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, st
 	}
 
 	// 3. Start CMD.
-	if err := command.Start(); err != nil {
+	process, err := command.Start(signals)
+	if err != nil {
 		say(stderr, fmt.Sprintf("healthcheck: %v\n", err))
 		var failed *supervise.StartError
 		if errors.As(err, &failed) {
@@ -181,11 +183,15 @@ func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, st
 		return exitOwn
 	}
 
+	if e != nil {
+		e.process.Store(process)
+	}
+
 	// 4. Check at once and from then on; nothing here waits for a check.
 	go monitor.Run(context.Background()) // ends with the process
 
 	// 5. Pass signals on and reap, until CMD has ended.
-	return command.Wait()
+	return process.Wait()
 }
 
 // runSidecar is the third mode: export what the checks see, until a signal.
@@ -194,22 +200,22 @@ func runSidecar(c *config, checks []*probe.Check, signals *supervise.Signals, st
 		signals = supervise.Listen()
 	}
 	monitor := probe.NewMonitor(checks, c.interval, logChange(stderr))
-	if err := serve(c, monitor, nil, stderr); err != nil {
+	if _, err := serve(c, monitor, nil, signals, stderr); err != nil {
 		return complain(stderr, err)
 	}
 	go monitor.Run(context.Background()) // ends with the process
-	(&supervise.Command{Signals: signals}).Await(nil)
+	signals.AwaitStop(nil)
 	return exitOK
 }
 
 // serve starts to answer on the exported address, if there is one, and says where that is.
-func serve(c *config, monitor *probe.Monitor, command *supervise.Command, stderr io.Writer) error {
+func serve(c *config, monitor *probe.Monitor, command []string, signals *supervise.Signals, stderr io.Writer) (*exporter, error) {
 	if c.export == "" {
-		return nil
+		return nil, nil
 	}
 	listener, err := net.Listen("tcp", c.export)
 	if err != nil {
-		return usageError("choose another address, or port 0 for any that is free", "--export-prom: cannot listen on %s: %v", c.export, errnoOf(err))
+		return nil, usageError("choose another address, or port 0 for any that is free", "--export-prom: cannot listen on %s: %v", c.export, errnoOf(err))
 	}
 	checks := "no checks"
 	switch n := len(c.specs); {
@@ -219,9 +225,9 @@ func serve(c *config, monitor *probe.Monitor, command *supervise.Command, stderr
 		checks = fmt.Sprintf("%d checks every %v", n, c.interval)
 	}
 	say(stderr, fmt.Sprintf("healthcheck %s: metrics on http://%s/metrics, %s\n", Version, listener.Addr(), checks))
-	e := newExporter(monitor, command, cmp.Or(os.Getenv("SERVICE_VERSION"), Version))
+	e := newExporter(monitor, command, signals, cmp.Or(os.Getenv("SERVICE_VERSION"), Version))
 	go e.serve(listener) // ends with the process
-	return nil
+	return e, nil
 }
 
 // say writes to a log that somebody should read. One that nobody reads holds up CMD's start, or the end, by a second, and no more.
