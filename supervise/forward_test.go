@@ -285,9 +285,9 @@ func TestSignalGroup(t *testing.T) {
 	}
 }
 
-// What is ignored under nohup stays ignored, and is not passed on to a command that has its own idea of it.
+// A signal ignored under nohup stays ignored, and is not forwarded to a command that handles it.
 func TestNohup(t *testing.T) {
-	cmd := initCommand("", self(), "@signals")
+	cmd := initCommand("REPORT=1", self(), "@signals")
 	cmd.Args = append([]string{"nohup"}, cmd.Args...)
 	cmd.Path, _ = exec.LookPath("nohup")
 	if cmd.Path == "" {
@@ -295,11 +295,16 @@ func TestNohup(t *testing.T) {
 	}
 	next := lines(t, cmd)
 	cmd.Process.Signal(syscall.SIGHUP)
-	cmd.Process.Signal(syscall.SIGUSR1)
-	if got := next(); got != "USR1" {
-		t.Errorf("after HUP and USR1 under nohup the command got %q, want USR1", got)
+	for _, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGTERM} {
+		cmd.Process.Signal(sig)
+		if got := next(); got != SignalName(sig) {
+			t.Errorf("after HUP and %v under nohup the command received %q", sig, got)
+		}
 	}
-	cmd.Process.Signal(syscall.SIGTERM)
+	want := report(map[syscall.Signal]int{syscall.SIGUSR1: 1, syscall.SIGTERM: 1})
+	if got := readReport(next); got != want {
+		t.Errorf("report\n%swant\n%s", got, want)
+	}
 	if status := wait(t, cmd); status != 7 {
 		t.Errorf("status %d, want 7", status)
 	}

@@ -367,29 +367,30 @@ func TestStartErrors(t *testing.T) {
 		foreign, name = 62, "x86_64"
 	}
 	missing := dir + "/missing"
+	searched := ": not found in PATH (" + os.Getenv("PATH") + ")"
 	for _, tt := range []struct {
 		command string
 		status  int
-		reason  string
+		want    string // after the command
 	}{
-		{"", 127, "empty"},
-		{missing, 127, "missing: not found"},
-		{"no-such-command", 127, "not found in PATH (" + os.Getenv("PATH") + ")"},
-		{"no such command", 127, "; program and arguments are words of their own, each in its quotes"},
-		{"A=b", 127, "; a variable goes behind env, as in: env A=b PROGRAM"},
-		{write("plain", "#!/bin/sh\n", 0o644), 126, "not executable (mode 0644)"},
-		{dir, 126, "is a directory"},
-		{dir + "/plain/below", 127, "not found"},
-		{write("foreign", elf(foreign), 0o755), 126, "the file is for " + name + ", this machine is " + uname()},
-		{write("odd", elf(250), 0o755), 126, "the file is for ELF machine 250"},
-		{write("macho", "\xcf\xfa\xed\xfe\x0c\x00\x00\x01", 0o755), 126, "not a program of this system"},
-		{write("interpreter", "#!"+missing+" -x\n", 0o755), 127, `its interpreter "` + missing + `" was not found`},
-		{write("windows", "#!/bin/sh\r\n", 0o755), 127, `its interpreter "/bin/sh\r" was not found`},
-		{write("denied", "#!"+dir+"/plain\n", 0o755), 126, `its interpreter "` + dir + `/plain" may not be executed`},
+		{"", 127, `"": the command is empty`},
+		{missing, 127, ": not found"},
+		{"no-such-command", 127, searched},
+		{"no such command", 127, searched + "; program and arguments are words of their own, each in its quotes"},
+		{"A=b", 127, searched + "; a variable goes behind env, as in: env A=b PROGRAM"},
+		{write("plain", "#!/bin/sh\n", 0o644), 126, ": permission denied: the file is not executable (mode 0644)"},
+		{dir, 126, ": is a directory"},
+		{dir + "/plain/below", 127, ": not found"},
+		{write("foreign", elf(foreign), 0o755), 126, ": exec format error: the file is for " + name + ", this machine is " + uname()},
+		{write("odd", elf(250), 0o755), 126, ": exec format error: the file is for ELF machine 250, this machine is " + uname()},
+		{write("macho", "\xcf\xfa\xed\xfe\x0c\x00\x00\x01", 0o755), 126, ": exec format error: not a program of this system, or a damaged one"},
+		{write("interpreter", "#!"+missing+" -x\n", 0o755), 127, `: its interpreter "` + missing + `" was not found`},
+		{write("windows", "#!/bin/sh\r\n", 0o755), 127, `: its interpreter "/bin/sh\r" was not found`},
+		{write("denied", "#!"+dir+"/plain\n", 0o755), 126, `: permission denied: the file or its interpreter "` + dir + `/plain" may not be executed`},
 	} {
 		status, _, stderr := run(t, initCommand("", tt.command))
-		if status != tt.status || !strings.Contains(stderr, tt.reason) {
-			t.Errorf("%q: status %d and %q, want %d and %q", tt.command, status, stderr, tt.status, tt.reason)
+		if want := tt.command + tt.want + "\n"; status != tt.status || stderr != want {
+			t.Errorf("%q: status %d and %q, want %d and %q", tt.command, status, stderr, tt.status, want)
 		}
 	}
 }
