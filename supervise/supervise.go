@@ -51,7 +51,7 @@ type Command struct {
 	Args []string // the program and its arguments; the program is searched in PATH as by execvp
 
 	StopSignals   map[syscall.Signal]syscall.Signal // replaces a received signal before forwarding; 0 drops it
-	KillAfter     time.Duration                     // from the first forwarded TERM, INT or QUIT to KILL; 0 is never
+	KillAfter     time.Duration                     // from forwarding TERM, INT or QUIT, or a signal in its place, to KILL; 0 is never
 	SuccessStatus []int                             // exit statuses that become 0
 	SignalGroup   bool                              // send signals to the command's process group, not only to it
 }
