@@ -36,7 +36,7 @@ type accounts struct {
 	mu           sync.Mutex // guards all of it; held while /proc is read
 	names, file  []byte     // buffers: directory entries, a file's content
 	stats        []stat
-	ours         map[int64]bool // process IDs of healthcheck and its descendants
+	ours         map[int64]bool // process IDs of the program and its descendants
 	user, system float64        // maximum so far
 
 	began time.Time // when the last reading began, and its result
