@@ -80,7 +80,7 @@ func ExampleUsage() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(u.Processes >= 1, u.ResidentBytes > 0)
+	fmt.Println(u.Processes > 0, u.VirtualBytes > 0)
 	syscall.Kill(syscall.Getpid(), syscall.SIGUSR1) // ends the command
 	p.Wait()
 	// Output: true true

@@ -22,8 +22,9 @@ func (p *Process) exec() (pid int, err error) {
 	attr := &syscall.ProcAttr{
 		Env:   syscall.Environ(),
 		Files: []uintptr{0, 1, 2},
-		// Its own group, in front before its first instruction if healthcheck's was, so that it can never find itself
-		// stopped for reading the terminal. The child does that with all signals blocked, TTOU among them.
+		// The child makes its own group the foreground group before the exec, if the program's group
+		// was. So reading the terminal never stops the command. All signals are blocked meanwhile,
+		// TTOU among them.
 		Sys: &syscall.SysProcAttr{Setpgid: true, Foreground: p.terminal.front, Ctty: p.terminal.fd},
 	}
 	if os.Getpid() != 1 { // with PID 1 the kernel ends its whole namespace

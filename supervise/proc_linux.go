@@ -20,7 +20,8 @@ var (
 	pageSize       = int64(os.Getpagesize())
 )
 
-// reapedBefore is what this process had reaped before main: where an entrypoint script execs healthcheck, the script's commands.
+// reapedBefore is the CPU time of children reaped before main. If an entrypoint script executes the
+// program with exec, they are the script's commands.
 var reapedBefore = func() (r syscall.Rusage) {
 	syscall.Getrusage(syscall.RUSAGE_CHILDREN, &r)
 	return r
@@ -35,10 +36,10 @@ type accounts struct {
 	mu           sync.Mutex // guards all of it; held while /proc is read
 	names, file  []byte     // buffers: directory entries, a file's content
 	stats        []stat
-	ours         map[int64]bool // process IDs of healthcheck and its descendants
-	user, system float64        // the most seen so far
+	ours         map[int64]bool // process IDs of the program and its descendants
+	user, system float64        // maximum so far
 
-	began time.Time // when the last reading began, and what it told
+	began time.Time // when the last reading began, and its result
 	last  Usage
 	err   error
 }
@@ -71,7 +72,9 @@ func (a *accounts) usage(p *Process) (Usage, error) {
 		return Usage{}, errForeignProc
 	}
 
-	// Those reaped are read first: one that ends meanwhile is then missing, which the most seen so far hides, not counted twice for ever.
+	// Read the reaped children first. A process that ends in between is then missing from this
+	// reading, which the maximum below hides; in the other order it would be counted twice, and the
+	// maximum would keep that.
 	var reaped syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &reaped); err != nil {
 		return Usage{}, err
@@ -148,7 +151,8 @@ func (a *accounts) read() error {
 	})
 }
 
-// descend fills a.ours. A parent mostly stands before its children in /proc, so one round is mostly all; the next finds nothing new.
+// descend fills a.ours with root and its descendants. /proc mostly lists a parent before its children,
+// so the second round usually finds nothing new and ends the loop.
 func (a *accounts) descend(root int64) {
 	clear(a.ours)
 	a.ours[root] = true

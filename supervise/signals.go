@@ -23,7 +23,8 @@ var signalNames = [...]string{
 	25: "XFSZ", 26: "VTALRM", 27: "PROF", 28: "WINCH", 29: "IO", 30: "PWR", 31: "SYS",
 }
 
-// SignalName is the signal's name without SIG, as bash's kill -l has it: TERM, RTMIN+3, RTMAX-1; its number if it has no name.
+// SignalName returns the signal's name without SIG, as bash's kill -l prints it: TERM, RTMIN+3,
+// RTMAX-1. If the signal has no name, it returns the number.
 func SignalName(sig syscall.Signal) string {
 	n := int(sig)
 	switch {
@@ -41,7 +42,7 @@ func SignalName(sig syscall.Signal) string {
 	return strconv.Itoa(n)
 }
 
-// ParseSignal reads a signal's name in any case, with or without SIG, or its number, 1 to 64.
+// ParseSignal parses a signal's name in any case, with or without SIG, or its number, 1 to 64.
 func ParseSignal(s string) (syscall.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil && n >= 1 && n <= maxSignal {
 		return syscall.Signal(n), nil
@@ -81,26 +82,26 @@ func ParseSignal(s string) (syscall.Signal, error) {
 	return 0, fmt.Errorf("unknown signal %q", s)
 }
 
-// ParseStopSignal reads CAME:SENT, for example TERM:INT; SENT may be 0, which drops the signal.
-// CAME must be a signal that is forwarded.
-func ParseStopSignal(s string) (came, sent syscall.Signal, err error) {
+// ParseStopSignal parses RECEIVED:SENT, for example TERM:INT. A SENT of 0 drops the signal. RECEIVED
+// must be a signal that is forwarded.
+func ParseStopSignal(s string) (received, sent syscall.Signal, err error) {
 	from, to, ok := strings.Cut(s, ":")
 	if !ok {
 		return 0, 0, fmt.Errorf("%q is not two signals with a colon between, as in TERM:INT", s)
 	}
-	if came, err = ParseSignal(from); err != nil {
+	if received, err = ParseSignal(from); err != nil {
 		return 0, 0, err
 	}
-	if !isForwarded(came) {
-		return 0, 0, errors.New("signal " + SignalName(came) + " is never passed on")
+	if !isForwarded(received) {
+		return 0, 0, errors.New("signal " + SignalName(received) + " is never passed on")
 	}
 	if to == "0" {
-		return came, 0, nil
+		return received, 0, nil
 	}
 	if sent, err = ParseSignal(to); err != nil {
 		return 0, 0, err
 	}
-	return came, sent, nil
+	return received, sent, nil
 }
 
 // isForwarded reports whether a received signal is forwarded. The package doc lists the exceptions.

@@ -48,12 +48,16 @@ import (
 
 // Command configures the command to run. Start copies it.
 type Command struct {
-	Args []string // the program and its arguments; the program is searched in PATH as by execvp
+	Args []string // the program, searched in PATH as by execvp, and its arguments
 
-	StopSignals   map[syscall.Signal]syscall.Signal // replaces a received signal before forwarding; 0 drops it
-	KillAfter     time.Duration                     // from the first forwarded TERM, INT or QUIT to KILL; 0 is never
-	SuccessStatus []int                             // exit statuses that become 0
-	SignalGroup   bool                              // send signals to the command's process group, not only to it
+	// The signal to send in place of a received one; 0 drops it.
+	StopSignals map[syscall.Signal]syscall.Signal
+
+	// Time from forwarding TERM, INT or QUIT, or a signal in its place, to KILL; 0 is never.
+	KillAfter time.Duration
+
+	SuccessStatus []int // exit statuses that become 0
+	SignalGroup   bool  // send signals to the command's process group, not only to the command
 }
 
 // Process is a command that Command.Start has started. All methods except Wait may be called from

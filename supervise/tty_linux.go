@@ -12,11 +12,11 @@ import (
 type terminal struct {
 	fd    int
 	owned bool // fd is ours to close
-	front bool // healthcheck's group was the foreground group at the start
+	front bool // the program's group was the foreground group at the start
 }
 
-// openTerminal finds the controlling terminal: at a standard stream, else at /dev/tty.
-// A stream that is another terminal, or none, gives ENOTTY.
+// openTerminal finds the controlling terminal: a standard stream, otherwise /dev/tty. A stream that
+// is another terminal, or no terminal, fails with ENOTTY.
 func openTerminal() terminal {
 	for fd := range 3 {
 		if group, err := foreground(fd); err == nil {
@@ -31,7 +31,8 @@ func openTerminal() terminal {
 	return terminal{fd: fd, owned: true, front: err == nil && group == syscall.Getpgrp()}
 }
 
-// handOver makes the command's group the foreground group if healthcheck's is it, and reports whether it did.
+// handOver makes the command's group the foreground group if the program's is, and reports whether
+// it did.
 func (t terminal) handOver(pid int) bool {
 	group, err := foreground(t.fd)
 	return err == nil && group == syscall.Getpgrp() && setForeground(t.fd, pid) == nil
@@ -49,8 +50,8 @@ func (t terminal) continueStopped() bool {
 	return ok && s.state == 'T' && syscall.Kill(-group, syscall.SIGCONT) == nil
 }
 
-// takeBack makes healthcheck's group the foreground group again after the command's, or one that is empty.
-// Any other is somebody's who has taken the terminal since.
+// takeBack makes the program's group the foreground group again if the command's group is, or one
+// without processes. Any other group has taken the terminal since, and keeps it.
 func (t terminal) takeBack(pid int) {
 	if group, err := foreground(t.fd); err == nil && (group == pid || syscall.Kill(-group, 0) == syscall.ESRCH) {
 		setForeground(t.fd, syscall.Getpgrp())
@@ -81,10 +82,12 @@ func setForeground(fd, group int) error {
 	return nil
 }
 
-// suspend stops healthcheck and its process group as Ctrl-Z would have, had the command not been in a group of its own.
-// So the shell above sees its whole job stopped, a pipeline's other programs too, and takes the terminal.
-// It returns when healthcheck is continued, and at once where the kernel does not stop it: as PID 1,
-// or in a group no shell stands above (orphaned, setpgid(2)). With quiet the CONT that continues it is not received.
+// suspend stops the program and its process group, as Ctrl-Z would if the command were in that group.
+// The shell then sees the whole job stopped, a pipeline's other programs too, and takes the terminal.
+//
+// suspend returns when the program is continued. It returns at once if the kernel does not stop the
+// program: as PID 1, or in an orphaned process group, which has no shell to continue it (setpgid(2)).
+// If quiet is set, the CONT that continues the program is not received.
 func suspend(quiet bool) {
 	runtime.LockOSThread() // gettid and tgkill are about the thread
 	defer runtime.UnlockOSThread()
@@ -98,8 +101,8 @@ func suspend(quiet bool) {
 		cont := disposition(syscall.SIGCONT, &sigaction{handler: sigDfl})
 		defer disposition(syscall.SIGCONT, &cont)
 	}
-	syscall.Kill(0, syscall.SIGTSTP) // the others: healthcheck ignores it for the moment
+	syscall.Kill(0, syscall.SIGTSTP) // the rest of the group: the program ignores it at the moment
 	disposition(syscall.SIGTSTP, &sigaction{handler: sigDfl})
-	// A signal a thread sends to itself has had its effect when the call returns.
+	// A signal that a thread sends to itself has taken effect when the call returns.
 	syscall.Tgkill(os.Getpid(), syscall.Gettid(), syscall.SIGTSTP)
 }
