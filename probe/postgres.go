@@ -212,24 +212,27 @@ func (t *pgTarget) attempts() (list []pgAttempt) {
 	for _, session := range sessions {
 		for host, h := range t.hosts {
 			network, address := t.address(h)
-			var tlsOrder []bool
-			switch mode := t.uri.SSLMode(); {
-			case network == "unix" || mode == "disable":
-				tlsOrder = []bool{false}
-			case mode == "allow":
-				tlsOrder = []bool{false, true}
-			case mode == "prefer":
-				tlsOrder = []bool{true, false}
-			default:
-				tlsOrder = []bool{true}
-			}
-			for i, withTLS := range tlsOrder {
-				list = append(list, pgAttempt{host, network, address, session, withTLS, i == 0, i == len(tlsOrder)-1, hostsLeft})
+			order := t.tlsOrder(network)
+			for i, withTLS := range order {
+				list = append(list, pgAttempt{host, network, address, session, withTLS, i == 0, i == len(order)-1, hostsLeft})
 			}
 			hostsLeft--
 		}
 	}
 	return list
+}
+
+// tlsOrder is whether to use TLS, in the one or two attempts that sslmode has for a host.
+func (t *pgTarget) tlsOrder(network string) []bool {
+	switch mode := t.uri.SSLMode(); {
+	case network == "unix" || mode == "disable":
+		return []bool{false}
+	case mode == "allow":
+		return []bool{false, true}
+	case mode == "prefer":
+		return []bool{true, false}
+	}
+	return []bool{true}
 }
 
 // probe connects until one attempt succeeds. As in libpq it goes on to the next host if one is unreachable, silent,
@@ -238,44 +241,44 @@ func (t *pgTarget) probe(ctx context.Context, r *run) *failure {
 	var (
 		whole    = r.allowed
 		until    time.Time // the end of this host's share
-		own      bool      // the share is connect_timeout
-		otherWay *failure  // of the first attempt at this host, if the second one is due
+		byURI    bool      // the share is connect_timeout
+		withheld *failure  // of the first attempt at this host, until the second one has ended
 		failures []*failure
 		texts    []string
 	)
 	for _, a := range t.attempts() {
-		if !a.first && otherWay == nil {
-			continue
-		}
-		if a.first {
+		switch {
+		case a.first:
 			var share time.Duration
-			share, own = t.share(ctx, a.hostsLeft)
+			share, byURI = t.share(ctx, a.hostsLeft)
 			until = time.Now().Add(share)
 			switch {
-			case own:
+			case byURI:
 				r.allowed = share
 			case len(t.hosts) == 1:
 				r.allowed = whole
 			default:
 				r.allowed = 0 // it varies, and Wait would take each new value for a new reason
 			}
+		case withheld == nil:
+			continue
 		}
 		f := t.try(ctx, r, a, until)
 		if f == nil {
 			return nil
 		}
-		if f.fallBack && !a.last {
-			otherWay = f
+		if f.fallBack && !a.last && time.Now().Before(until) {
+			withheld = f
 			continue
 		}
-		if otherWay != nil && otherWay.rank >= f.rank {
-			f = otherWay
+		if withheld != nil && withheld.rank >= f.rank {
+			f = withheld
 		}
-		otherWay = nil
+		withheld = nil
 		if !f.timedOut && !f.nextHost {
 			return f
 		}
-		if f.timedOut && own {
+		if f.timedOut && byURI {
 			f.text += ", the connect_timeout"
 		}
 		failures = append(failures, f)
@@ -289,8 +292,8 @@ func (t *pgTarget) probe(ctx context.Context, r *run) *failure {
 	return f
 }
 
-// share is the time that one of several hosts has, and whether that is connect_timeout.
-func (t *pgTarget) share(ctx context.Context, hostsLeft int) (share time.Duration, own bool) {
+// share is the time that the next of the hosts left has, and whether that is connect_timeout.
+func (t *pgTarget) share(ctx context.Context, hostsLeft int) (share time.Duration, byURI bool) {
 	share = t.uri.ConnectTimeout()
 	deadline, _ := ctx.Deadline()
 	if left := time.Until(deadline) / time.Duration(hostsLeft); share == 0 || share > left {
@@ -476,13 +479,11 @@ func (r *run) checkSession(pg *wire.PG, want string) *failure {
 	if err != nil {
 		return r.failPG(PhaseReply, err)
 	}
-	is := map[bool]string{false: "a primary", true: "a standby"}[standby]
-	meets := standby == (want == "standby")
+	is, accepted := map[bool]string{false: "a primary", true: "a standby"}[standby], "a "+want
 	if want == "read-write" || want == "read-only" {
-		is = map[bool]string{false: "read-write", true: "read-only"}[readOnly]
-		meets = is == want
+		is, accepted = map[bool]string{false: "read-write", true: "read-only"}[readOnly], want
 	}
-	if meets {
+	if is == accepted {
 		return nil
 	}
 	f := fail(PhaseReply, "target_session_attrs="+want+": the server is "+is)
