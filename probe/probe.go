@@ -116,12 +116,14 @@ type UsageError struct {
 
 func (e *UsageError) Error() string { return e.What }
 
-// Usagef returns a UsageError whose What is formatted. The hint is what to write in its place, or empty.
+// Usagef returns a UsageError whose What is formatted. The hint is what to write in its place, or
+// empty.
 func Usagef(hint, format string, args ...any) *UsageError {
 	return &UsageError{What: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// Within puts where the error is, an option or a variable, in front of a *UsageError. It returns other errors unchanged.
+// Within puts where the error is, an option or a variable, in front of a *UsageError. It returns
+// other errors unchanged.
 func Within(where string, err error) error {
 	var u *UsageError
 	if errors.As(err, &u) {
@@ -180,8 +182,9 @@ func Parse(specs []Spec, o Options) ([]*Check, error) {
 // maxName is the longest name of a check, in bytes, so that a line keeps room for what was seen.
 const maxName = 64
 
-// cutName cuts NAME= off a value. A NAME is a letter or _ and then letters, digits, _ and -. Anything else before the = of
-// a URL is reported as invalid. PASSWORD=@HOST, a URL without its scheme, has no name, since names are shown.
+// cutName cuts NAME= off a value. A NAME is a letter or _ and then letters, digits, _ and -.
+// Anything else before the = of a URL is reported as invalid. PASSWORD=@HOST, a URL without its
+// scheme, has no name, since names are shown.
 func cutName(value string) (name, rest string, invalid bool) {
 	name, rest, ok := strings.Cut(value, "=")
 	url := strings.HasPrefix(rest, "${") || strings.Contains(rest, "://")
@@ -194,7 +197,8 @@ func cutName(value string) (name, rest string, invalid bool) {
 	return name, rest, name == ""
 }
 
-// isIdentifier reports whether s is a letter or _ and then letters, digits, _ and the bytes in others.
+// isIdentifier reports whether s is a letter or _ and then letters, digits, _ and the bytes in
+// others.
 func isIdentifier(s, others string) bool {
 	return wire.ConsistsOf(s, "_"+others) && s[0] != '-' && (s[0] < '0' || s[0] > '9')
 }
@@ -215,8 +219,8 @@ func (c *Check) Run(ctx context.Context) Result {
 	return r.Result
 }
 
-// A prober does the work of one type of check. It fills in what it saw, and returns a failure unless the target is
-// healthy. The context's deadline bounds it.
+// A prober does the work of one type of check. It fills in what it saw, and returns a failure
+// unless the target is healthy. The context's deadline bounds it.
 type prober func(ctx context.Context, r *run) *failure
 
 // A run is a check under way.
