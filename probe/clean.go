@@ -55,8 +55,8 @@ func (r *redactor) clean(s string) string {
 	return cut(escapeUnprintable(s), maxMessage)
 }
 
-// escapeUnprintable writes what is not printable, line ends and what turns the direction of text included, as Go does
-// within quotes: \n, \x1b, \u202e.
+// escapeUnprintable writes what is not printable, line ends and what turns the direction of text
+// included, as Go does within quotes: \n, \x1b, \u202e.
 func escapeUnprintable(s string) string {
 	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) {
 		return s

@@ -53,8 +53,9 @@ func (c *boundConn) Close() error {
 	return c.Conn.Close()
 }
 
-// resolve returns the addresses of a host, each with the port, those of the two families in turn. For localhost both
-// loopback addresses are among them, whatever the resolver returns (RFC 6761 section 6.3).
+// resolve returns the addresses of a host, each with the port, those of the two families in turn.
+// For localhost both loopback addresses are among them, whatever the resolver returns (RFC 6761
+// section 6.3).
 func resolve(ctx context.Context, host, port string) ([]string, error) {
 	plain, _, _ := strings.Cut(host, "%")
 	if _, err := netip.ParseAddr(plain); err == nil {
@@ -110,8 +111,9 @@ func connect(ctx context.Context, network string, addrs []string) (net.Conn, err
 	})
 }
 
-// race starts n attempts one after the other, the next when the last has failed or has been silent for delay, and
-// returns the first connection. The others are closed. Its error is the one with the highest rank.
+// race starts n attempts one after the other, the next when the last has failed or has been silent
+// for delay, and returns the first connection. The others are closed. Its error is the one with the
+// highest rank.
 func race(ctx context.Context, n int, delay time.Duration, attempt func(context.Context, int) (net.Conn, error)) (net.Conn, error) {
 	type outcome struct {
 		i    int
@@ -162,8 +164,8 @@ func race(ctx context.Context, n int, delay time.Duration, attempt func(context.
 	}
 }
 
-// dialErrorRank orders the errors of several addresses: an answer before silence, and that before the lack of the address
-// family on this machine.
+// dialErrorRank orders the errors of several addresses: an answer before silence, and that before
+// the lack of the address family on this machine.
 func dialErrorRank(err error) int {
 	switch {
 	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EAFNOSUPPORT):

@@ -65,8 +65,8 @@ func wrongScheme(kind, scheme, want string) error {
 	return Usagef("write "+want, "the scheme of the URL is not one of this check")
 }
 
-// hintURL is the hint for a value without a scheme: the URL that was meant, where it is a host with perhaps a port and a path and has
-// nothing in which a secret could hide, else an example.
+// hintURL is the hint for a value without a scheme: the URL that was meant, where it is a host with
+// perhaps a port and a path and has nothing in which a secret could hide, else an example.
 func hintURL(scheme string, x expanded, example string) string {
 	value, _, hasQuery := strings.Cut(x.text, "?")
 	authority, path, _ := strings.Cut(value, "/")

@@ -13,7 +13,8 @@ import (
 	"alfred/healthcheck/wire"
 )
 
-// A failure is why a check did not pass. It is built once, where it happens, with all that is known there.
+// A failure is why a check did not pass. It is built once, where it happens, with all that is known
+// there.
 type failure struct {
 	phase    Phase
 	text     string // printable, on one line, without a secret
@@ -25,12 +26,19 @@ type failure struct {
 	rank     int  // of the failures with and without TLS, the one with the higher rank is reported
 }
 
-// fail returns a failure in words of ours. A peer's words in the text have passed through run.clean.
+// fail returns a failure in words of ours. A peer's words in the text have passed through
+// run.clean.
 func fail(phase Phase, text string) *failure { return &failure{phase: phase, text: text} }
 
-// failIO returns the failure of a look-up, a dial, a handshake or an exchange of messages. The phase is the one under way; an
-// error that belongs to another phase by its kind, such as a late TLS alert, is reported there. A peer's words are cleaned. Ours
-// are not, since a mask in a known text would give away what it covers.
+// timedOut is fail for a peer that did not answer in time.
+func timedOut(phase Phase, text string) *failure {
+	return &failure{phase: phase, text: text, timedOut: true}
+}
+
+// failIO returns the failure of a look-up, a dial, a handshake or an exchange of messages. The
+// phase is the one under way; an error that belongs to another phase by its kind, such as a late
+// TLS alert, is reported there. A peer's words are cleaned. Ours are not, since a mask in a known
+// text would give away what it covers.
 func (r *run) failIO(phase Phase, err error) *failure {
 	var (
 		iterations  *wire.IterationsError
@@ -45,13 +53,13 @@ func (r *run) failIO(phase Phase, err error) *failure {
 	)
 	switch {
 	case errors.As(err, &iterations):
-		return &failure{phase: phase, text: r.timeoutText() + ", in the " + iterations.Error(), timedOut: true}
+		return timedOut(phase, r.timeoutText()+", in the "+iterations.Error())
 	case errors.Is(err, syscall.ETIMEDOUT):
-		return &failure{phase: phase, text: syscall.ETIMEDOUT.Error(), timedOut: true}
+		return timedOut(phase, syscall.ETIMEDOUT.Error())
 	case errors.As(err, &dns) && dns.IsTimeout: // the resolver's own time may have run out before the deadline
-		return &failure{phase: PhaseResolve, text: "no answer from the name server", timedOut: true}
+		return timedOut(PhaseResolve, "no answer from the name server")
 	case isTimeout(err), errors.Is(err, net.ErrClosed): // nothing but the deadline closes it
-		return &failure{phase: phase, text: r.timeoutText(), timedOut: true}
+		return timedOut(phase, r.timeoutText())
 	case errors.As(err, &dns):
 		return fail(PhaseResolve, dns.Err)
 	case errors.As(err, &certificate):
@@ -76,14 +84,6 @@ func (r *run) failIO(phase Phase, err error) *failure {
 	return fail(phase, r.clean(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "tls: "), "x509: ")))
 }
 
-// remoteAlert is the Op of the net.OpError with which crypto/tls reports an alert from the peer.
-const remoteAlert = "remote error"
-
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout()
-}
-
 // timeoutText is "timeout after" the time that was allowed, where that is known.
 func (r *run) timeoutText() string {
 	if r.allowed <= 0 {
@@ -91,3 +91,11 @@ func (r *run) timeoutText() string {
 	}
 	return "timeout after " + r.allowed.Round(time.Millisecond).String()
 }
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout()
+}
+
+// remoteAlert is the Op of the net.OpError with which crypto/tls reports an alert from the peer.
+const remoteAlert = "remote error"

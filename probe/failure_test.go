@@ -48,7 +48,8 @@ func TestFailIO(t *testing.T) {
 	}
 }
 
-// What libpq does after a login that failed: fall back to the other way of connecting, or go on to the next host.
+// What libpq does after a login that failed: fall back to the other way of connecting, or go on to
+// the next host.
 func TestFailLogin(t *testing.T) {
 	refused := func(code string) error { return &wire.PGError{Severity: "FATAL", Code: code, Message: "no"} }
 	alert := &net.OpError{Op: remoteAlert, Err: errors.New("tls: certificate required")}

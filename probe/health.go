@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// maxDependencies is how many entries of a health document are reported; those that are not ok go before.
+// maxDependencies is how many entries of a health document are reported; those that are not ok go
+// before.
 const maxDependencies = 64
 
 // A health document is what the body of an answer says.

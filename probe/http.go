@@ -31,11 +31,6 @@ const (
 	minToken = 8
 )
 
-var (
-	errNotHTTP = &wire.ProtocolError{What: "the answer is not HTTP"}
-	errHeader  = &wire.ProtocolError{What: "the answer's header is longer than " + strconv.Itoa(maxHeader>>10) + " KiB"}
-)
-
 // An httpSetup is the --http-* options, checked.
 type httpSetup struct {
 	method  string
@@ -333,6 +328,7 @@ func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socke
 	}
 }
 
+// notHTTPRedirect is the text of a failure.
 const notHTTPRedirect = "a redirect to a URL that is not of HTTP"
 
 // ports are the defaults of the schemes that are spoken here.
@@ -396,11 +392,11 @@ func readResponse(conn net.Conn, req *http.Request) (*http.Response, error) {
 		resp, err := http.ReadResponse(r, req)
 		switch {
 		case err != nil && limited.N <= 0:
-			return nil, errHeader
+			return nil, &wire.ProtocolError{What: "the answer's header is longer than " + strconv.Itoa(maxHeader>>10) + " KiB"}
 		case err != nil && failed != nil && failed != io.EOF:
 			return nil, failed
 		case err != nil && strings.HasPrefix(err.Error(), "malformed HTTP"):
-			return nil, errNotHTTP
+			return nil, &wire.ProtocolError{What: "the answer is not HTTP"}
 		case err != nil:
 			return nil, err
 		case resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols:

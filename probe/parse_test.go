@@ -9,7 +9,7 @@ import (
 
 var cutNameTests = []struct {
 	in, name, rest string
-	meant          bool
+	invalid        bool
 }{
 	{"redis://localhost", "", "redis://localhost", false},
 	{"cache=redis://localhost", "cache", "redis://localhost", false},
@@ -34,8 +34,8 @@ var cutNameTests = []struct {
 
 func TestCutName(t *testing.T) {
 	for _, test := range cutNameTests {
-		if name, rest, meant := cutName(test.in); name != test.name || rest != test.rest || meant != test.meant {
-			t.Errorf("cutName(%q) = %q, %q, %v, want %q, %q, %v", test.in, name, rest, meant, test.name, test.rest, test.meant)
+		if name, rest, invalid := cutName(test.in); name != test.name || rest != test.rest || invalid != test.invalid {
+			t.Errorf("cutName(%q) = %q, %q, %v, want %q, %q, %v", test.in, name, rest, invalid, test.name, test.rest, test.invalid)
 		}
 	}
 }

@@ -173,9 +173,95 @@ func fromPassfile(path string, h wire.PGHost, database, userName string) string 
 	return password
 }
 
-// pgSocketDirs is where a server on this machine listens: as Debian and the official images build it, as PostgreSQL
-// itself does.
-var pgSocketDirs = []string{"/var/run/postgresql", "/tmp"}
+// probe connects until one attempt succeeds. As in libpq it goes on to the next host if one is
+// unreachable, silent, starting up or not of the wanted kind; any other failure ends it. Each host
+// has its share of the time.
+func (t *pgTarget) probe(ctx context.Context, r *run) *failure {
+	var (
+		whole    = r.allowed
+		until    time.Time // the end of this host's share
+		byURI    bool      // the share is connect_timeout
+		withheld *failure  // of the first attempt at this host, until the second one has ended
+		failures []*failure
+		texts    []string
+	)
+	for _, a := range t.attempts() {
+		switch {
+		case a.first:
+			var share time.Duration
+			share, byURI = t.share(ctx, a.hostsLeft)
+			until = time.Now().Add(share)
+			switch {
+			case byURI:
+				r.allowed = share
+			case len(t.hosts) == 1:
+				r.allowed = whole
+			default:
+				r.allowed = 0 // it varies, and Wait would take each new value for a new reason
+			}
+		case withheld == nil:
+			continue
+		}
+		f := t.try(ctx, r, a, until)
+		if f == nil {
+			return nil
+		}
+		if f.fallBack && !a.last && time.Now().Before(until) {
+			withheld = f
+			continue
+		}
+		if withheld != nil && withheld.rank >= f.rank {
+			f = withheld
+		}
+		withheld = nil
+		if !f.timedOut && !f.nextHost {
+			return f
+		}
+		if f.timedOut && byURI {
+			f.text += ", the connect_timeout"
+		}
+		failures = append(failures, f)
+		texts = append(texts, a.address+": "+f.text)
+	}
+	lastPass := len(failures) - len(t.hosts)
+	f := failures[lastPass]
+	if len(t.hosts) > 1 {
+		f.text = strings.Join(texts[lastPass:], "; ")
+	}
+	return f
+}
+
+// A pgAttempt is one connection to one host.
+type pgAttempt struct {
+	host             int // its index
+	network, address string
+	session          string // the target_session_attrs that the host must meet
+	withTLS          bool
+	first, last      bool // of the one or two attempts at the host, with TLS and without
+	hostsLeft        int  // how many hosts share the time that is left, this one included
+}
+
+// attempts lists the connections that libpq would try, in its order (PostgreSQL documentation
+// 34.1.1.3): every host, for prefer-standby first as a standby and then as any; each with TLS,
+// without, or both, by sslmode.
+func (t *pgTarget) attempts() (list []pgAttempt) {
+	sessions := []string{cmp.Or(t.uri.Get("target_session_attrs"), "any")}
+	if sessions[0] == "prefer-standby" {
+		sessions = []string{"standby", "any"}
+	}
+	hostsLeft := len(sessions) * len(t.hosts)
+	for _, session := range sessions {
+		for host, h := range t.hosts {
+			network, address := t.address(h)
+			order := t.tlsOrder(network)
+			for i, withTLS := range order {
+				list = append(list, pgAttempt{host, network, address, session, withTLS, i == 0, i == len(order)-1, hostsLeft})
+			}
+			hostsLeft--
+		}
+	}
+	return list
+}
 
 // address is where to reach a host; one that is not named is the local server, by its socket or localhost.
 func (t *pgTarget) address(h wire.PGHost) (network, address string) {
@@ -191,106 +277,25 @@ func (t *pgTarget) address(h wire.PGHost) (network, address string) {
 	return h.Address()
 }
 
-// A pgAttempt is one connection to one host.
-type pgAttempt struct {
-	host             int // its index
-	network, address string
-	session          string // the target_session_attrs that the host must meet
-	withTLS          bool
-	first, last      bool // of the one or two attempts at the host, with TLS and without
-	hostsLeft        int  // how many hosts share the time that is left, this one included
+// pgSocketDirs is where a server on this machine listens: as Debian and the official images build it, as PostgreSQL
+// itself does.
+var pgSocketDirs = []string{"/var/run/postgresql", "/tmp"}
+
+// tlsOrder is whether to use TLS, in the one or two attempts that sslmode has for a host.
+func (t *pgTarget) tlsOrder(network string) []bool {
+	switch mode := t.uri.SSLMode(); {
+	case network == "unix" || mode == "disable":
+		return []bool{false}
+	case mode == "allow":
+		return []bool{false, true}
+	case mode == "prefer":
+		return []bool{true, false}
+	}
+	return []bool{true}
 }
 
-// attempts lists the connections that libpq would try, in its order (PostgreSQL documentation 34.1.1.3): every host, for
-// prefer-standby first as a standby and then as any; each with TLS, without, or both, by sslmode.
-func (t *pgTarget) attempts() (list []pgAttempt) {
-	sessions := []string{cmp.Or(t.uri.Get("target_session_attrs"), "any")}
-	if sessions[0] == "prefer-standby" {
-		sessions = []string{"standby", "any"}
-	}
-	hostsLeft := len(sessions) * len(t.hosts)
-	for _, session := range sessions {
-		for host, h := range t.hosts {
-			network, address := t.address(h)
-			var tlsOrder []bool
-			switch mode := t.uri.SSLMode(); {
-			case network == "unix" || mode == "disable":
-				tlsOrder = []bool{false}
-			case mode == "allow":
-				tlsOrder = []bool{false, true}
-			case mode == "prefer":
-				tlsOrder = []bool{true, false}
-			default:
-				tlsOrder = []bool{true}
-			}
-			for i, withTLS := range tlsOrder {
-				list = append(list, pgAttempt{host, network, address, session, withTLS, i == 0, i == len(tlsOrder)-1, hostsLeft})
-			}
-			hostsLeft--
-		}
-	}
-	return list
-}
-
-// probe connects until one attempt succeeds. As in libpq it goes on to the next host if one is unreachable, silent,
-// starting up or not of the wanted kind; any other failure ends it. Each host has its share of the time.
-func (t *pgTarget) probe(ctx context.Context, r *run) *failure {
-	var (
-		whole    = r.allowed
-		until    time.Time // the end of this host's share
-		own      bool      // the share is connect_timeout
-		otherWay *failure  // of the first attempt at this host, if the second one is due
-		failures []*failure
-		texts    []string
-	)
-	for _, a := range t.attempts() {
-		if !a.first && otherWay == nil {
-			continue
-		}
-		if a.first {
-			var share time.Duration
-			share, own = t.share(ctx, a.hostsLeft)
-			until = time.Now().Add(share)
-			switch {
-			case own:
-				r.allowed = share
-			case len(t.hosts) == 1:
-				r.allowed = whole
-			default:
-				r.allowed = 0 // it varies, and Wait would take each new value for a new reason
-			}
-		}
-		f := t.try(ctx, r, a, until)
-		if f == nil {
-			return nil
-		}
-		if f.fallBack && !a.last {
-			otherWay = f
-			continue
-		}
-		if otherWay != nil && otherWay.rank >= f.rank {
-			f = otherWay
-		}
-		otherWay = nil
-		if !f.timedOut && !f.nextHost {
-			return f
-		}
-		if f.timedOut && own {
-			f.text += ", the connect_timeout"
-		}
-		failures = append(failures, f)
-		texts = append(texts, a.address+": "+f.text)
-	}
-	lastPass := len(failures) - len(t.hosts)
-	f := failures[lastPass]
-	if len(t.hosts) > 1 {
-		f.text = strings.Join(texts[lastPass:], "; ")
-	}
-	return f
-}
-
-// share is the time that one of several hosts has, and whether that is connect_timeout.
-func (t *pgTarget) share(ctx context.Context, hostsLeft int) (share time.Duration, own bool) {
+// share is the time that the next of the hosts left has, and whether that is connect_timeout.
+func (t *pgTarget) share(ctx context.Context, hostsLeft int) (share time.Duration, byURI bool) {
 	share = t.uri.ConnectTimeout()
 	deadline, _ := ctx.Deadline()
 	if left := time.Until(deadline) / time.Duration(hostsLeft); share == 0 || share > left {
@@ -346,45 +351,6 @@ func (t *pgTarget) try(ctx context.Context, r *run, a pgAttempt, until time.Time
 		r.Message = "PostgreSQL " + r.clean(version) + ", " + r.Message
 	}
 	return nil
-}
-
-// failPG is failIO for an exchange with PostgreSQL, whose SQLSTATE tells what libpq does next.
-func (r *run) failPG(phase Phase, err error) *failure {
-	f := r.failIO(phase, err)
-	var refused *wire.PGError
-	if errors.As(err, &refused) {
-		f.nextHost = refused.Code == "57P03"
-		f.rank = 2
-		if refused.Code == "28000" { // perhaps no more than the lack of a pg_hba.conf line for this way of connecting
-			f.rank = 1
-		}
-	}
-	return f
-}
-
-// failLogin is failPG for a login. libpq falls back only if the server refuses it, in its own words or by a TLS alert, and
-// never if it is we who refuse what the server does.
-func (r *run) failLogin(err error, greeted, authenticated bool) *failure {
-	phase := PhaseReply
-	if greeted && !authenticated {
-		phase = PhaseAuth
-	}
-	var refused *wire.PGError
-	if errors.As(err, &refused) {
-		phase = PhaseReply
-		if strings.HasPrefix(refused.Code, "28") || refused.Code == "08P01" && !authenticated { // pgbouncer's
-			phase = PhaseAuth
-		}
-	}
-	f := r.failPG(phase, err)
-	switch {
-	case authenticated:
-	case refused != nil: // without resources (53) or an operator's act (57) the answer would be the same
-		f.fallBack = !strings.HasPrefix(refused.Code, "53") && !strings.HasPrefix(refused.Code, "57")
-	default:
-		f.fallBack = f.phase == PhaseTLS
-	}
-	return f
 }
 
 // startTLS asks for TLS and puts it on conn. It returns nil where the server has none and sslmode allows for that.
@@ -455,8 +421,47 @@ func verifyChain(chain []*x509.Certificate, roots *x509.CertPool) error {
 	return err
 }
 
-// checkSession fails if the server is of another kind than target_session_attrs wants (PostgreSQL documentation 34.1.2).
-// Servers since 14 report it in parameters, others are asked.
+// failLogin is failPG for a login. libpq falls back only if the server refuses it, in its own words
+// or by a TLS alert, and never if it is we who refuse what the server does.
+func (r *run) failLogin(err error, greeted, authenticated bool) *failure {
+	phase := PhaseReply
+	if greeted && !authenticated {
+		phase = PhaseAuth
+	}
+	var refused *wire.PGError
+	if errors.As(err, &refused) {
+		phase = PhaseReply
+		if strings.HasPrefix(refused.Code, "28") || refused.Code == "08P01" && !authenticated { // pgbouncer's
+			phase = PhaseAuth
+		}
+	}
+	f := r.failPG(phase, err)
+	switch {
+	case authenticated:
+	case refused != nil: // without resources (53) or an operator's act (57) the answer would be the same
+		f.fallBack = !strings.HasPrefix(refused.Code, "53") && !strings.HasPrefix(refused.Code, "57")
+	default:
+		f.fallBack = f.phase == PhaseTLS
+	}
+	return f
+}
+
+// failPG is failIO for an exchange with PostgreSQL, whose SQLSTATE tells what libpq does next.
+func (r *run) failPG(phase Phase, err error) *failure {
+	f := r.failIO(phase, err)
+	var refused *wire.PGError
+	if errors.As(err, &refused) {
+		f.nextHost = refused.Code == "57P03"
+		f.rank = 2
+		if refused.Code == "28000" { // perhaps no more than the lack of a pg_hba.conf line for this way of connecting
+			f.rank = 1
+		}
+	}
+	return f
+}
+
+// checkSession fails if the server is of another kind than target_session_attrs wants (PostgreSQL
+// documentation 34.1.2). Servers since 14 report it in parameters, others are asked.
 func (r *run) checkSession(pg *wire.PG, want string) *failure {
 	if want == "any" {
 		return nil
@@ -476,13 +481,11 @@ func (r *run) checkSession(pg *wire.PG, want string) *failure {
 	if err != nil {
 		return r.failPG(PhaseReply, err)
 	}
-	is := map[bool]string{false: "a primary", true: "a standby"}[standby]
-	meets := standby == (want == "standby")
+	is, accepted := map[bool]string{false: "a primary", true: "a standby"}[standby], "a "+want
 	if want == "read-write" || want == "read-only" {
-		is = map[bool]string{false: "read-write", true: "read-only"}[readOnly]
-		meets = is == want
+		is, accepted = map[bool]string{false: "read-write", true: "read-only"}[readOnly], want
 	}
-	if meets {
+	if is == accepted {
 		return nil
 	}
 	f := fail(PhaseReply, "target_session_attrs="+want+": the server is "+is)

@@ -2,8 +2,7 @@
 // server. A check is parsed once from the value of its option and can then run any number of times, each
 // under one deadline that covers everything from name look-up to the last byte, and leaves nothing behind.
 //
-// What is healthy, and in which words a failure is told, is section 2 of the project's contract. The protocols are
-// those of package wire, and HTTP/1.1 as net/http speaks it.
+// The protocols are those of package wire, and HTTP/1.1 as net/http speaks it.
 //
 // Limits: a check holds at most 64 KiB of what a peer sends, and one connection per address tried. Texts from a peer are
 // cut, escaped to one printable line, and freed of every secret that the check knows, before they reach a Result.
@@ -61,6 +60,17 @@ type Result struct {
 	Dependencies []Dependency
 }
 
+// Seen is what was seen, its phase and message as the lines of the command print them.
+func (r *Result) Seen() string {
+	if r.Phase != "" {
+		return string(r.Phase) + ": " + r.Message
+	}
+	if r.Status == Degraded {
+		return "degraded: " + r.Message
+	}
+	return r.Message
+}
+
 // A Check is one target and how to judge it. It is safe for concurrent use.
 type Check struct {
 	Name   string
@@ -71,19 +81,6 @@ type Check struct {
 	redact  redactor
 	probe   prober
 }
-
-// A prober does the work of one type of check. It fills in what it saw, and returns a failure unless the target is
-// healthy. The context's deadline bounds it.
-type prober func(ctx context.Context, r *run) *failure
-
-// A run is a check under way.
-type run struct {
-	Result
-	allowed time.Duration // how long a peer may take, as a timeout reports it; 0: not reported
-}
-
-// clean makes words of the peer fit for a Result.
-func (r *run) clean(s string) string { return r.Check.redact.clean(s) }
 
 // Options are what the checks have in common. The zero value is usable but for Timeout.
 type Options struct {
@@ -119,41 +116,20 @@ type UsageError struct {
 
 func (e *UsageError) Error() string { return e.What }
 
-// Usagef returns a UsageError whose What is formatted. The hint is what to write in its place, or empty.
+// Usagef returns a UsageError whose What is formatted. The hint is what to write in its place, or
+// empty.
 func Usagef(hint, format string, args ...any) *UsageError {
 	return &UsageError{What: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// Within puts where the error is, an option or a variable, in front of a *UsageError. It returns other errors unchanged.
+// Within puts where the error is, an option or a variable, in front of a *UsageError. It returns
+// other errors unchanged.
 func Within(where string, err error) error {
 	var u *UsageError
 	if errors.As(err, &u) {
 		return &UsageError{What: where + ": " + u.What, Hint: u.Hint}
 	}
 	return err
-}
-
-// maxName is the longest name of a check, in bytes, so that a line keeps room for what was seen.
-const maxName = 64
-
-// cutName cuts NAME= off a value. A NAME is a letter or _ and then letters, digits, _ and -; meant reports whether
-// something else stands before the = of a value that goes on with a URL. What stands before the = of PASSWORD=@HOST, a URL
-// that lacks its scheme, is no name: names are shown.
-func cutName(value string) (name, rest string, meant bool) {
-	name, rest, ok := strings.Cut(value, "=")
-	url := strings.HasPrefix(rest, "${") || strings.Contains(rest, "://")
-	if !ok || strings.ContainsAny(name, "/:?#@$") || !url && strings.Contains(rest, "@") {
-		return "", value, false
-	}
-	if name != "" && !isIdentifier(name, "-") {
-		return "", value, strings.Contains(rest, "://")
-	}
-	return name, rest, name == ""
-}
-
-// isIdentifier reports whether s is a letter or _ and then letters, digits, _ and the bytes in others.
-func isIdentifier(s, others string) bool {
-	return wire.ConsistsOf(s, "_"+others) && s[0] != '-' && (s[0] < '0' || s[0] > '9')
 }
 
 // Parse makes checks of specs, in their order. It reads the files and variables that they name, and does not touch
@@ -170,11 +146,11 @@ func Parse(specs []Spec, o Options) ([]*Check, error) {
 	unnamed := map[string]int{}
 	for _, spec := range specs {
 		c := &Check{Type: spec.Type, timeout: o.Timeout}
-		name, value, meant := cutName(spec.Value)
+		name, value, invalid := cutName(spec.Value)
 		switch {
 		case name != "":
 			c.Name = name
-		case meant:
+		case invalid:
 			return nil, Usagef("a name is a letter or _ and then letters, digits, _ and -, as in "+spec.Source+" main_db=…", "%s: the name before = is not valid", spec.Source)
 		default:
 			unnamed[c.Type]++
@@ -203,6 +179,30 @@ func Parse(specs []Spec, o Options) ([]*Check, error) {
 	return checks, nil
 }
 
+// maxName is the longest name of a check, in bytes, so that a line keeps room for what was seen.
+const maxName = 64
+
+// cutName cuts NAME= off a value. A NAME is a letter or _ and then letters, digits, _ and -.
+// Anything else before the = of a URL is reported as invalid. PASSWORD=@HOST, a URL without its
+// scheme, has no name, since names are shown.
+func cutName(value string) (name, rest string, invalid bool) {
+	name, rest, ok := strings.Cut(value, "=")
+	url := strings.HasPrefix(rest, "${") || strings.Contains(rest, "://")
+	if !ok || strings.ContainsAny(name, "/:?#@$") || !url && strings.Contains(rest, "@") {
+		return "", value, false
+	}
+	if name != "" && !isIdentifier(name, "-") {
+		return "", value, strings.Contains(rest, "://")
+	}
+	return name, rest, name == ""
+}
+
+// isIdentifier reports whether s is a letter or _ and then letters, digits, _ and the bytes in
+// others.
+func isIdentifier(s, others string) bool {
+	return wire.ConsistsOf(s, "_"+others) && s[0] != '-' && (s[0] < '0' || s[0] > '9')
+}
+
 // Run runs the check once and blocks until it has a result, at its deadline or when ctx is done at the latest.
 func (c *Check) Run(ctx context.Context) Result {
 	r := &run{Result: Result{Check: c, Status: OK, Start: time.Now()}}
@@ -218,6 +218,19 @@ func (c *Check) Run(ctx context.Context) Result {
 	r.Message = cut(r.Message, maxMessage)
 	return r.Result
 }
+
+// A prober does the work of one type of check. It fills in what it saw, and returns a failure
+// unless the target is healthy. The context's deadline bounds it.
+type prober func(ctx context.Context, r *run) *failure
+
+// A run is a check under way.
+type run struct {
+	Result
+	allowed time.Duration // how long a peer may take, as a timeout reports it; 0: not reported
+}
+
+// clean makes words of the peer fit for a Result.
+func (r *run) clean(s string) string { return r.Check.redact.clean(s) }
 
 // RunAll runs all checks at once and returns their results in the same order.
 func RunAll(ctx context.Context, checks []*Check) []Result {
@@ -256,74 +269,4 @@ func Worse(a, b Status) Status {
 		}
 	}
 	return OK
-}
-
-// Seen is what was seen, its phase and message as the lines of the command print them.
-func (r *Result) Seen() string {
-	if r.Phase != "" {
-		return string(r.Phase) + ": " + r.Message
-	}
-	if r.Status == Degraded {
-		return "degraded: " + r.Message
-	}
-	return r.Message
-}
-
-// Backoff between the tries of Wait.
-const (
-	minBackoff = 100 * time.Millisecond
-	maxBackoff = time.Second
-)
-
-// Wait runs all checks again and again until every one passes in the same round, or limit has passed, or ctx is cancelled,
-// and returns the results of the last round. A check that fails is told to report, once for each change of its reason.
-func Wait(ctx context.Context, checks []*Check, limit time.Duration, report func(Result)) []Result {
-	return wait(ctx, checks, limit, report, func([]Result) {})
-}
-
-// wait is Wait, which shows the results of each round to seen.
-func wait(ctx context.Context, checks []*Check, limit time.Duration, report func(Result), seen func([]Result)) []Result {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	reasons := map[string]string{}
-	var last []Result
-	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
-		results := RunAll(ctx, checks)
-		if errors.Is(ctx.Err(), context.Canceled) { // what failed now says nothing of the peers
-			return results
-		}
-		if last != nil && ctx.Err() != nil { // cut short by the limit: what was seen before says more
-			merged := slices.Clone(results)
-			for i, r := range results {
-				if r.TimedOut {
-					merged[i] = last[i]
-				}
-			}
-			if Verdict(merged) == Failed { // else they have not all passed in one round
-				results = merged
-			}
-		}
-		seen(results)
-		if Verdict(results) != Failed {
-			return results
-		}
-		for _, r := range results {
-			if r.Status == Failed && reasons[r.Check.Name] != r.Seen() {
-				report(r)
-			}
-			reasons[r.Check.Name] = ""
-			if r.Status == Failed {
-				reasons[r.Check.Name] = r.Seen()
-			}
-		}
-		last = results
-		select {
-		case <-ctx.Done():
-			return results
-		case <-time.After(backoff):
-		}
-		if ctx.Err() != nil {
-			return results
-		}
-	}
 }

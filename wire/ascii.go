@@ -2,7 +2,8 @@ package wire
 
 import "strings"
 
-// PercentEncode percent-encodes each byte of s that is neither unreserved (RFC 3986 section 2.3) nor in keep.
+// PercentEncode percent-encodes each byte of s that is neither unreserved (RFC 3986 section 2.3)
+// nor in keep.
 func PercentEncode(s, keep string) string {
 	const hex = "0123456789ABCDEF"
 	var b strings.Builder
@@ -16,7 +17,8 @@ func PercentEncode(s, keep string) string {
 	return b.String()
 }
 
-// ConsistsOf reports whether s is not empty and holds only ASCII letters, digits and the bytes in others.
+// ConsistsOf reports whether s is not empty and holds only ASCII letters, digits and the bytes in
+// others.
 func ConsistsOf(s, others string) bool {
 	for i := range len(s) {
 		if !isAlphanumeric(s[i]) && strings.IndexByte(others, s[i]) < 0 {
