@@ -21,11 +21,15 @@ import (
 func TestWrapperUsage(t *testing.T) {
 	t.Parallel()
 	check(t, nil, []row{
-		{"--", 125, "no command behind --\nname it…"},
+		{"--", 125, "no command behind --\nname it, as in: healthcheck --export-prom :9091 -- uvicorn app:app"},
 		{"--tcp localhost:80 --", 125, "no command behind --"},
-		{"--export-prom :0 sleep 1", 125, "unexpected positional argument, word 3 …\n…--…"},
-		{"--export-prom :0 sleep -- true", 125, "unexpected positional argument, word 3 …"},
-		{"--export-prom :0", 125, "no check is named\n…"},
+		{"--export-prom :0 sleep 1", 125,
+			"unexpected positional argument, word 3 of the command line\n" +
+				"quote a value that has spaces, and put a command behind --, as in: healthcheck --export-prom :9091 -- CMD"},
+		{"--export-prom :0 sleep -- true", 125, "unexpected positional argument, word 3 of the command line"},
+		{"--export-prom :0", 125,
+			"no check is named\n" +
+				"name one, as in: healthcheck --http http://localhost:8080/health; healthcheck --help lists every option"},
 		{"--export-prom", 125, "--export-prom: its value is missing"},
 
 		// Where they do not belong: on the command line an error that says where they do.
@@ -41,18 +45,18 @@ func TestWrapperUsage(t *testing.T) {
 
 		{"--export-prom 9091x -- true", 125,
 			"--export-prom: not an address to listen on\nwrite :9091, 127.0.0.1:9091 or [::1]:9091"},
-		{"--export-prom 65536 -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom :65536 -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom :-1 -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom 127.0.0.1 -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom 127.0.0.1: -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom ::1:9091 -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom http://localhost:9091 -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom :http -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom '' -- true", 125, "--export-prom: not an address…"},
+		{"--export-prom 65536 -- true", 125, "--export-prom: not an address to listen on"},
+		{"--export-prom :65536 -- true", 125, "--export-prom: not an address to listen on"},
+		{"--export-prom :-1 -- true", 125, "--export-prom: not an address to listen on"},
+		{"--export-prom 127.0.0.1 -- true", 125, "--export-prom: not an address to listen on"},
+		{"--export-prom 127.0.0.1: -- true", 125, "--export-prom: not an address to listen on"},
+		{"--export-prom ::1:9091 -- true", 125, "--export-prom: not an address to listen on"},
+		{"--export-prom http://localhost:9091 -- true", 125, "--export-prom: not an address to listen on"},
+		{"--export-prom :http -- true", 125, "--export-prom: not an address to listen on"},
+		{"--export-prom '' -- true", 125, "--export-prom: not an address to listen on"},
 		{"--export-prom 192.0.2.1:9091 -- true", 125,
 			"--export-prom: cannot listen on 192.0.2.1:9091: cannot assign requested address\n" +
-				"…port 0…"},
+				"choose another address, or port 0 for any that is free"},
 
 		{"--interval 5 -- true", 125, "--interval: a duration has a unit\nwrite 5s for seconds"},
 		{"--interval 0 -- true", 125, "--interval: a duration of at least 10ms is wanted"},
@@ -61,31 +65,35 @@ func TestWrapperUsage(t *testing.T) {
 		{"--kill-after 10 -- true", 125, "--kill-after: a duration has a unit\nwrite 10s for seconds"},
 		{"--kill-after -1s -- true", 125, "--kill-after: a duration of at least 0s is wanted"},
 		{"--wait -1s -- true", 125, "--wait: a duration of at least 0s is wanted"},
-		{"--stop-signal TERM -- true", 125, "--stop-signal: …\nwrite TERM:INT, or TERM:0 to drop it"},
-		{"--stop-signal TERM: -- true", 125, "--stop-signal: …"},
-		{"--stop-signal :INT -- true", 125, "--stop-signal: …"},
+		{"--stop-signal TERM -- true", 125,
+			"--stop-signal: \"TERM\" is not two signals with a colon between, as in TERM:INT\n" +
+				"write TERM:INT, or TERM:0 to drop it"},
+		{"--stop-signal TERM: -- true", 125, `--stop-signal: unknown signal ""`},
+		{"--stop-signal :INT -- true", 125, `--stop-signal: unknown signal ""`},
 		{"--stop-signal TERM:STOPP -- true", 125, `--stop-signal: unknown signal "STOPP"`},
 		{"--stop-signal FOO:INT -- true", 125, `--stop-signal: unknown signal "FOO"`},
 		{"--stop-signal 0:INT -- true", 125, `--stop-signal: unknown signal "0"`},
 		{"--stop-signal TERM:65 -- true", 125, `--stop-signal: unknown signal "65"`},
 		{"--stop-signal KILL:TERM -- true", 125, "--stop-signal: signal KILL is never passed on"},
 		{"--stop-signal CHLD:TERM -- true", 125, "--stop-signal: signal CHLD is never passed on"},
-		{"--stop-signal TERM:INT:HUP -- true", 125, "--stop-signal: …"},
+		{"--stop-signal TERM:INT:HUP -- true", 125, `--stop-signal: unknown signal "INT:HUP"`},
 		{"--success-status 256 -- true", 125, "--success-status: a status is a number from 0 to 255"},
 		{"--success-status -1 -- true", 125, "--success-status: a status is a number from 0 to 255"},
 		{"--success-status TERM -- true", 125, "--success-status: a status is a number from 0 to 255"},
 		{"--signal-group=group -- true", 125, "--signal-group: it is true or false"},
-		{"--tcp localhost -- true", 125, "--tcp tcp: …"},
+		{"--tcp localhost -- true", 125, "--tcp tcp: HOST:PORT is wanted"},
 		{"--redis redis://:${NO_SUCH}@localhost -- true", 125, "--redis redis: ${NO_SUCH}: the variable is not set"},
 
 		// In the environment.
 		{"HEALTHCHECK_KILL_AFTER=soon -- true", 125, "HEALTHCHECK_KILL_AFTER: not a duration"},
-		{"HEALTHCHECK_STOP_SIGNAL=TERM:INT\nTERM -- true", 125, "HEALTHCHECK_STOP_SIGNAL: …"},
-		{"HEALTHCHECK_SUCCESS_STATUS=143,0 -- true", 125, "HEALTHCHECK_SUCCESS_STATUS: …"},
+		{"HEALTHCHECK_STOP_SIGNAL=TERM:INT\nTERM -- true", 125,
+			`HEALTHCHECK_STOP_SIGNAL: "TERM" is not two signals with a colon between, as in TERM:INT`},
+		{"HEALTHCHECK_SUCCESS_STATUS=143,0 -- true", 125,
+			"HEALTHCHECK_SUCCESS_STATUS: a status is a number from 0 to 255"},
 		{"HEALTHCHECK_SIGNAL_GROUP=si -- true", 125, "HEALTHCHECK_SIGNAL_GROUP: it is true or false"},
-		{"HEALTHCHECK_EXPORT_PROM=nowhere -- true", 125, "HEALTHCHECK_EXPORT_PROM: not an address…"},
-		{"HEALTHCHECK_TCP=localhost -- true", 125, "HEALTHCHECK_TCP tcp: …"},
-		{"HEALTHCHECK_INTERVAL=1 --export-prom :0 --tcp localhost:80", 125, "HEALTHCHECK_INTERVAL: a duration has a unit…"},
+		{"HEALTHCHECK_EXPORT_PROM=nowhere -- true", 125, "HEALTHCHECK_EXPORT_PROM: not an address to listen on"},
+		{"HEALTHCHECK_TCP=localhost -- true", 125, "HEALTHCHECK_TCP tcp: HOST:PORT is wanted"},
+		{"HEALTHCHECK_INTERVAL=1 --export-prom :0 --tcp localhost:80", 125, "HEALTHCHECK_INTERVAL: a duration has a unit"},
 	})
 }
 

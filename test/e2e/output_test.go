@@ -31,15 +31,15 @@ func TestEnvironment(t *testing.T) {
 				"FAIL  redis  redis://$closed  connect: connection refused"},
 		// Checks count only where the command line names none; options always do.
 		{"HEALTHCHECK_REDIS=redis://$closed HEALTHCHECK_TCP=nonsense --tcp $open", 0, "ok    tcp  $open  connected"},
-		{"HEALTHCHECK_TCP=$open HEALTHCHECK_TIMEOUT=never", 125, "HEALTHCHECK_TIMEOUT…"},
+		{"HEALTHCHECK_TCP=$open HEALTHCHECK_TIMEOUT=never", 125, "HEALTHCHECK_TIMEOUT: not a duration"},
 		{"HEALTHCHECK_TCP=$open HEALTHCHECK_TIMEOUT=never --timeout 5s", 0, "ok    tcp  $open  connected"},
 		// What is a wrapper's stays away from a probe.
 		{"HEALTHCHECK_TCP=$open HEALTHCHECK_EXPORT_PROM=:9091 HEALTHCHECK_WAIT=nonsense HEALTHCHECK_KILL_AFTER=nonsense HEALTHCHECK_STOP_SIGNAL=nonsense HEALTHCHECK_SIGNAL_GROUP=nonsense HEALTHCHECK_SUCCESS_STATUS=nonsense HEALTHCHECK_INTERVAL=nonsense", 0,
 			"ok    tcp  $open  connected"},
 		{"HEALTHCHECK_TCP=$closed HEALTHCHECK_WAIT=1h", 1, "FAIL  tcp  $closed  connect: connection refused"},
-		{"HEALTHCHECK_TCP=nonsense", 125, "HEALTHCHECK_TCP…"},
-		{"HEALTHCHECK_TCP=", 125, "…no check…"},
-		{"HEALTHCHECK_HTTP=localhost:80", 125, "HEALTHCHECK_HTTP…"},
+		{"HEALTHCHECK_TCP=nonsense", 125, "HEALTHCHECK_TCP tcp: HOST:PORT is wanted"},
+		{"HEALTHCHECK_TCP=", 125, "no check is named"},
+		{"HEALTHCHECK_HTTP=localhost:80", 125, "HEALTHCHECK_HTTP http: a URL begins with http:// or https://"},
 	})
 }
 
@@ -79,12 +79,14 @@ func TestExpand(t *testing.T) {
 		{"PORT=$port --tcp 127.0.0.1:${PORT}", 0, "ok    tcp  $open  connected"},
 		{"A=$open --tcp db=${A}", 0, "ok    db  $open  connected"},
 		{"A=$open HEALTHCHECK_TCP=${A}", 0, "ok    tcp  $open  connected"},
-		{"--http http://u:${PW}@localhost", 125, "--http…${PW}…not set…"},
-		{"--redis redis://:${file:/no/such/secret}@localhost", 125, "--redis…${file:/no/such/secret}…no such file…"},
-		{"--postgres postgres://u:${file:/}@localhost", 125, "--postgres…${file:/}…"},
-		{"HOST=evil.example/x? --http http://${HOST}/", 125, "--http…${HOST}…"},
-		{"--http http://u:${PW@localhost", 125, "--http…${…}…"},
-		{"--http http://localhost --http-header 'X: ${PW}'", 125, "--http-header X…${PW}…not set…"},
+		{"--http http://u:${PW}@localhost", 125, "--http http: ${PW}: the variable is not set"},
+		{"--redis redis://:${file:/no/such/secret}@localhost", 125,
+			"--redis redis: ${file:/no/such/secret}: no such file or directory"},
+		{"--postgres postgres://u:${file:/}@localhost", 125, "--postgres postgres: ${file:/}: is a directory"},
+		{"HOST=evil.example/x? --http http://${HOST}/", 125,
+			"--http http: ${HOST}: it holds a character that no host or port has"},
+		{"--http http://u:${PW@localhost", 125, "--http http: a ${ without its }"},
+		{"--http http://localhost --http-header 'X: ${PW}'", 125, "--http-header X: ${PW}: the variable is not set"},
 		// An empty password is a password that the server refuses, not a crash.
 		{"--http http://u:${file:$empty}@$host", 1, "FAIL  http  $at  reply: 403 Forbidden"},
 	})
