@@ -27,26 +27,16 @@ func TestWrapperUsage(t *testing.T) {
 			"unexpected positional argument, word 3 of the command line\n" +
 				"quote a value that has spaces, and put a command behind --, as in: healthcheck --export-prom :9091 -- CMD"},
 		{"--export-prom :0 sleep -- true", 125, "unexpected positional argument, word 3 of the command line"},
-		{"--export-prom :0", 125,
-			"no check is named\n" +
-				"name one, as in: healthcheck --http http://localhost:8080/health; healthcheck --help lists every option"},
-		{"--export-prom", 125, "--export-prom: its value is missing"},
 
 		// Where they do not belong: on the command line an error that says where they do.
 		{"--stop-signal TERM:INT --tcp localhost:80", 125, "--stop-signal goes with a command behind --"},
-		{"--kill-after 5s --tcp localhost:80", 125, "--kill-after goes with a command behind --"},
 		{"--success-status 1 --tcp localhost:80", 125, "--success-status goes with a command behind --"},
 		{"--signal-group --tcp localhost:80", 125, "--signal-group goes with a command behind --"},
 		{"--signal-group --export-prom :0 --tcp localhost:80", 125, "--signal-group goes with a command behind --"},
-		{"--interval 5s --tcp localhost:80", 125, "--interval goes with a command behind --, or with --export-prom"},
 		{"--json --export-prom :0 --tcp localhost:80", 125, "--json goes with a probe, not with a command or --export-prom"},
-		{"--json -- true", 125, "--json goes with a probe, not with a command or --export-prom"},
 		{"--wait 5s --export-prom :0 --tcp localhost:80", 125, "--wait goes with a probe or with a command behind --"},
 
-		{"--export-prom 9091x -- true", 125,
-			"--export-prom: not an address to listen on\nwrite :9091, 127.0.0.1:9091 or [::1]:9091"},
 		{"--export-prom 65536 -- true", 125, "--export-prom: not an address to listen on"},
-		{"--export-prom :65536 -- true", 125, "--export-prom: not an address to listen on"},
 		{"--export-prom :-1 -- true", 125, "--export-prom: not an address to listen on"},
 		{"--export-prom 127.0.0.1 -- true", 125, "--export-prom: not an address to listen on"},
 		{"--export-prom 127.0.0.1: -- true", 125, "--export-prom: not an address to listen on"},
@@ -58,13 +48,9 @@ func TestWrapperUsage(t *testing.T) {
 			"--export-prom: cannot listen on 192.0.2.1:9091: cannot assign requested address\n" +
 				"choose another address, or port 0 for any that is free"},
 
-		{"--interval 5 -- true", 125, "--interval: a duration has a unit\nwrite 5s for seconds"},
 		{"--interval 0 -- true", 125, "--interval: a duration of at least 10ms is wanted"},
 		{"--interval 9ms -- true", 125, "--interval: a duration of at least 10ms is wanted"},
-		{"--interval often -- true", 125, "--interval: not a duration\nwrite 5s, 500ms or 1m30s"},
-		{"--kill-after 10 -- true", 125, "--kill-after: a duration has a unit\nwrite 10s for seconds"},
 		{"--kill-after -1s -- true", 125, "--kill-after: a duration of at least 0s is wanted"},
-		{"--wait -1s -- true", 125, "--wait: a duration of at least 0s is wanted"},
 		{"--stop-signal TERM -- true", 125,
 			"--stop-signal: \"TERM\" is not two signals with a colon between, as in TERM:INT\n" +
 				"write TERM:INT, or TERM:0 to drop it"},
@@ -77,10 +63,8 @@ func TestWrapperUsage(t *testing.T) {
 		{"--stop-signal KILL:TERM -- true", 125, "--stop-signal: signal KILL is never passed on"},
 		{"--stop-signal CHLD:TERM -- true", 125, "--stop-signal: signal CHLD is never passed on"},
 		{"--stop-signal TERM:INT:HUP -- true", 125, `--stop-signal: unknown signal "INT:HUP"`},
-		{"--success-status 256 -- true", 125, "--success-status: a status is a number from 0 to 255"},
 		{"--success-status -1 -- true", 125, "--success-status: a status is a number from 0 to 255"},
 		{"--success-status TERM -- true", 125, "--success-status: a status is a number from 0 to 255"},
-		{"--signal-group=group -- true", 125, "--signal-group: it is true or false"},
 		{"--tcp localhost -- true", 125, "--tcp tcp: HOST:PORT is wanted"},
 		{"--redis redis://:${NO_SUCH}@localhost -- true", 125, "--redis redis: ${NO_SUCH}: the variable is not set"},
 

@@ -193,44 +193,6 @@ func pgURI(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	})
 }
 
-// TestPostgresURL is what is not asked of any server.
-func TestPostgresURL(t *testing.T) {
-	t.Parallel()
-	check(t, nil, []row{
-		{"--postgres localhost:5432", 125,
-			"--postgres postgres: the URI: no scheme\nwrite postgres://user@host:5432/dbname"},
-		{"--postgres http://localhost", 125, "--postgres postgres: scheme: not PostgreSQL's"},
-		{"--postgres postgresql+asyncpg://app@db/app", 125,
-			"--postgres postgres: scheme: names a driver\n" +
-				"leave out the + and the driver's name: postgresql://…"},
-		{"--postgres postgres+psycopg2://app@db/app", 125,
-			"--postgres postgres: scheme: names a driver\n" +
-				"leave out the + and the driver's name: postgres://…"},
-		{"--postgres postgres://db/app?schema=public", 125, "--postgres postgres: parameter schema: unknown"},
-		{"--postgres postgres://db/app?sslmode=sometimes", 125, "--postgres postgres: parameter sslmode: unknown value"},
-		{"--postgres postgres://db/app?ssl=maybe", 125, "--postgres postgres: parameter ssl: may only be true"},
-		{"--postgres postgres://db/app?require_auth=magic", 125,
-			"--postgres postgres: parameter require_auth: unknown method"},
-		{"--postgres postgres://db/app?channel_binding=x", 125,
-			"--postgres postgres: parameter channel_binding: unknown value"},
-		{"--postgres postgres://db/app?target_session_attrs=x", 125,
-			"--postgres postgres: parameter target_session_attrs: unknown value"},
-		{"--postgres postgres://db/app?connect_timeout=soon", 125,
-			"--postgres postgres: parameter connect_timeout: not a whole number of seconds"},
-		{"--postgres postgres://db:0/app", 125, "--postgres postgres: port of host 1: not a number from 1 to 65535"},
-		{"--postgres postgres://db:65536/app", 125, "--postgres postgres: port of host 1: not a number from 1 to 65535"},
-		{"--postgres postgres://a,b:1,2:3,4/app?port=1,2", 125, "--postgres postgres: port: 2 ports for 4 hosts"},
-		{"--postgres postgres://[::1/app", 125, "--postgres postgres: host 1: [ without a ]"},
-		{"--postgres postgres://db/%zz", 125, "--postgres postgres: dbname: a % without two hexadecimal digits after it"},
-		{"--postgres postgres://db/%00", 125, "--postgres postgres: dbname: %00 is not allowed"},
-		{"--postgres postgres://db/app?sslmode=verify-full", 125,
-			"--postgres postgres: sslmode=verify-full needs a CA to verify with\n" +
-				"add sslrootcert=FILE or --tls-ca FILE, or sslrootcert=system for the CAs of this system"},
-		{"PGSSLMODE=sometimes --postgres postgres://db/app", 125,
-			"--postgres postgres: PGSSLMODE: parameter sslmode: unknown value"},
-	})
-}
-
 func pgTLS(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	secure := cluster.Start(t)
 	plain := cluster.Start(t, "ssl=off")
