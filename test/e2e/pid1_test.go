@@ -130,13 +130,18 @@ func TestPID1(t *testing.T) {
 			t.Errorf("status %d, want 143", got)
 		}
 	})
-	for name, args := range map[string][]string{
-		"orphans while it waits": {"--wait", "10m", "--tcp", dead(t), "--", "true"},
-		"orphans of a sidecar":   {"--export-prom", "127.0.0.1:0", "--tcp", dead(t)},
+	for _, tt := range []struct {
+		name   string
+		args   []string
+		status int // after TERM
+	}{
+		{"orphans while a wrapper waits", []string{"--wait", "10m", "--tcp", dead(t), "--", "true"}, 143},
+		{"orphans while a probe waits", []string{"--wait", "10m", "--tcp", dead(t)}, 143},
+		{"orphans of a sidecar", []string{"--export-prom", "127.0.0.1:0", "--tcp", dead(t)}, 0},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := serveAsPID1(t, nil, args...)
+			s := serveAsPID1(t, nil, tt.args...)
 			s.says(t, "stderr", "healthcheck")
 			if out, err := within(t, s, "(sleep .05 & echo $!)").Output(); err != nil || len(out) == 0 {
 				t.Fatal(out, err)
@@ -148,8 +153,8 @@ func TestPID1(t *testing.T) {
 				return nil
 			})
 			s.signal(t, syscall.SIGTERM)
-			if got := s.status(t); got != 0 && got != 143 {
-				t.Errorf("status %d", got)
+			if got := s.status(t); got != tt.status {
+				t.Errorf("status %d after TERM, want %d", got, tt.status)
 			}
 		})
 	}
