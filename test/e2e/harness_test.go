@@ -1,7 +1,6 @@
-// These tests run the built binary from outside, against real servers where
-// there are any, and read what it prints and how it exits. Rows are written as
-// the contract has them: a line's columns stand two spaces apart, … is anything,
-// and the time at a line's end goes without saying.
+// Package e2e_test runs the built binary from outside, against real servers if they are installed,
+// and checks output, exit status and endpoints. See row for how a table is written. In what a row
+// wants, two spaces are any gap between columns, … is any text, and each line ends in a duration.
 package e2e_test
 
 import (
@@ -47,24 +46,7 @@ func TestMain(m *testing.M) {
 	if !given { // most tests wait for a peer, not for a processor
 		flag.Set("test.parallel", "4")
 	}
-	os.Exit(buildAndRun(m))
-}
-
-func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "healthcheck")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	built = filepath.Join(dir, "healthcheck")
-	build := exec.Command("go", "build", "-C", root, "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w -buildid=", "-o", built, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building healthcheck: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
+	os.Exit(testbed.Main(m, root, &built))
 }
 
 // An outcome is all that a caller of the binary sees.
