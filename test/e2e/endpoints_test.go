@@ -82,7 +82,7 @@ func TestEndpoints(t *testing.T) {
 // TestHealth: the verdict of /health and its entries, for what checks and what they report.
 func TestHealth(t *testing.T) {
 	t.Parallel()
-	open, closed := accept(t), dead(t)
+	v := vars{"open": accept(t), "closed": closedAddr(t)}
 	for _, tt := range []struct {
 		name   string
 		answer string // of an HTTP check named api, where there is one
@@ -92,13 +92,13 @@ func TestHealth(t *testing.T) {
 		metric string // of service_health
 	}{
 		{"no checks", "", "", 200, `{"status":"ok","version":"0.4.0","services":{}}`, "1"},
-		{"all pass", `{"status":"ok"}`, "--tcp db=" + open, 200, `{"status":"ok","version":"0.4.0","services":{"db":"ok","api":"ok"}}`, "1"},
-		{"one fails", `{"status":"ok"}`, "--tcp db=" + closed, 503, `{"status":"error","version":"0.4.0","services":{"db":"error","api":"ok"}}`, "0"},
-		{"one is degraded", `{"status":"degraded"}`, "--tcp db=" + open, 200, `{"status":"degraded","version":"0.4.0","services":{"db":"ok","api":"degraded"}}`, "0.5"},
-		{"degraded and failed", `{"status":"warn"}`, "--tcp db=" + closed, 503, `{"status":"error","version":"0.4.0","services":{"db":"error","api":"degraded"}}`, "0"},
+		{"all pass", `{"status":"ok"}`, "--tcp db=$open", 200, `{"status":"ok","version":"0.4.0","services":{"db":"ok","api":"ok"}}`, "1"},
+		{"one fails", `{"status":"ok"}`, "--tcp db=$closed", 503, `{"status":"error","version":"0.4.0","services":{"db":"error","api":"ok"}}`, "0"},
+		{"one is degraded", `{"status":"degraded"}`, "--tcp db=$open", 200, `{"status":"degraded","version":"0.4.0","services":{"db":"ok","api":"degraded"}}`, "0.5"},
+		{"degraded and failed", `{"status":"warn"}`, "--tcp db=$closed", 503, `{"status":"error","version":"0.4.0","services":{"db":"error","api":"degraded"}}`, "0"},
 		{"dependencies", `{"status":"ok","services":{"database":"ok","cache":"degraded","mail":"error"}}`, "", 200,
 			`{"status":"ok","version":"0.4.0","services":{"api":"ok","database":"ok","cache":"degraded","mail":"error"}}`, "1"},
-		{"a dependency of the same name", `{"status":"ok","services":{"db":"error","api":"ok","api/db":"ok"}}`, "--tcp db=" + open, 200,
+		{"a dependency of the same name", `{"status":"ok","services":{"db":"error","api":"ok","api/db":"ok"}}`, "--tcp db=$open", 200,
 			`{"status":"ok","version":"0.4.0","services":{"db":"ok","api":"ok","api/db":"error","api/api":"ok","api/api/db":"ok"}}`, "1"},
 		{"the same name twice", `{"status":"ok","services":{"cache":"error","cache":"ok"}}`, "", 200,
 			`{"status":"ok","version":"0.4.0","services":{"api":"ok","cache":"error"}}`, "1"},
@@ -106,7 +106,7 @@ func TestHealth(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			args := append([]string{"--export-prom", "127.0.0.1:0", "--interval", "1h"}, words(tt.args)...)
+			args := append([]string{"--export-prom", "127.0.0.1:0", "--interval", "1h"}, words(v.expand(t, tt.args))...)
 			if tt.answer != "" {
 				args = append(args, "--http", "api=http://"+httpServer(t, func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(tt.answer)) }))
 			}
@@ -207,7 +207,7 @@ func TestHiddenProc(t *testing.T) {
 
 // TestCountersGrow scrapes while descendants of CMD come and go, some of them reaped by CMD, some by healthcheck: no counter goes down.
 func TestCountersGrow(t *testing.T) { // not beside others: it wants the processors for itself
-	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--interval", "10ms", "--tcp", accept(t), "--tcp", dead(t), "--", "sh", "-c", `
+	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--interval", "10ms", "--tcp", accept(t), "--tcp", closedAddr(t), "--", "sh", "-c", `
 		work='i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done'
 		while :; do sh -c "$work"; (sh -c "$work" & sh -c "(sh -c '$work' &)"); wait; done`)
 	last := map[string]float64{}

@@ -209,8 +209,8 @@ func accept(t testing.TB) string {
 	return testbed.Serve(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
 }
 
-// dead is an address where nothing listens.
-func dead(t testing.TB) string { return "127.0.0.1:" + testbed.FreePort(t) }
+// closedAddr is an address where nothing listens.
+func closedAddr(t testing.TB) string { return "127.0.0.1:" + testbed.FreePort(t) }
 
 // httpServer serves handler over plain HTTP, and returns host:port.
 func httpServer(t testing.TB, handler http.HandlerFunc) string {
@@ -333,8 +333,8 @@ func (s *service) output(t testing.TB, file string) string {
 	return string(content)
 }
 
-// says waits until the file stdout or stderr matches a pattern, in which … is anything, and returns the file.
-func (s *service) says(t testing.TB, file, text string) (content string) {
+// waitOutput waits until the file stdout or stderr matches a pattern, in which … is anything, and returns the file.
+func (s *service) waitOutput(t testing.TB, file, text string) (content string) {
 	t.Helper()
 	re := regexp.MustCompile(pattern(text))
 	testbed.Poll(t, func() error {
@@ -351,7 +351,7 @@ var startLine = regexp.MustCompile(`(?m)^healthcheck [0-9.]+: metrics on http://
 // addr is where it serves, from its start line.
 func (s *service) addr(t testing.TB) string {
 	t.Helper()
-	return startLine.FindStringSubmatch(s.says(t, "stderr", "metrics on http://…/metrics, "))[1]
+	return startLine.FindStringSubmatch(s.waitOutput(t, "stderr", "metrics on http://…/metrics, "))[1]
 }
 
 // get is a request for a path, and its whole answer.

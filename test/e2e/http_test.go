@@ -28,7 +28,7 @@ func TestHTTPStatus(t *testing.T) {
 		}
 		io.WriteString(w, "all is well")
 	})
-	check(t, vars{"at": "http://" + host, "closed": dead(t)}, []row{
+	check(t, vars{"at": "http://" + host, "closed": closedAddr(t)}, []row{
 		{"--http $at", 0, "ok    http  $at  200 OK"},
 		{"--http $at/204", 0, "ok    http  $at/204  204 No Content"},
 		{"--http $at/401", 1, "FAIL  http  $at/401  reply: 401 Unauthorized"},

@@ -41,7 +41,7 @@ func (s *service) wantSmall(t testing.TB) {
 
 // TestLoad: 200 clients scrape while 50 hold half a request each and CMD replaces its child all the time.
 func TestLoad(t *testing.T) { // not beside others: it wants the processors for itself
-	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--interval", "50ms", "--tcp", accept(t), "--tcp", dead(t), "--",
+	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--interval", "50ms", "--tcp", accept(t), "--tcp", closedAddr(t), "--",
 		"sh", "-c", "exec 2>/dev/null; while :; do sleep 60 & sleep .02; kill $!; wait $!; done")
 	addr := s.addr(t)
 	s.until(t, "healthcheck_command_processes", func(v float64) bool { return v >= 2 })

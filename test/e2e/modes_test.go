@@ -132,7 +132,7 @@ func TestExportAddress(t *testing.T) {
 // TestProbeStaysProbe: a probe in a wrapper's container has its environment, and neither serves nor waits.
 func TestProbeStaysProbe(t *testing.T) {
 	t.Parallel()
-	open, closed := accept(t), dead(t)
+	open, closed := accept(t), closedAddr(t)
 	v := vars{"open": open, "closed": closed}
 	env := []string{"HEALTHCHECK_EXPORT_PROM=" + open, "HEALTHCHECK_WAIT=1h", "HEALTHCHECK_INTERVAL=never", "HEALTHCHECK_KILL_AFTER=never",
 		"HEALTHCHECK_STOP_SIGNAL=none", "HEALTHCHECK_SUCCESS_STATUS=none", "HEALTHCHECK_SIGNAL_GROUP=maybe"}
@@ -153,7 +153,7 @@ func TestProbeStaysProbe(t *testing.T) {
 	// The wrapper itself runs them, and so does the probe inside it.
 	s := serve(t, []string{"HEALTHCHECK_EXPORT_PROM=127.0.0.1:0", "HEALTHCHECK_INTERVAL=1h", checks[len(checks)-2], checks[len(checks)-1]},
 		"--", "sh", "-c", built+"; echo status $?; exec sleep 600")
-	s.says(t, "stdout", "ok    up  "+open+"  connected…\nFAIL  db  "+closed+"  connect: connection refused…\nFAIL  cache  redis://"+closed+"  connect: connection refused…\nstatus 1\n")
+	s.waitOutput(t, "stdout", "ok    up  "+open+"  connected…\nFAIL  db  "+closed+"  connect: connection refused…\nFAIL  cache  redis://"+closed+"  connect: connection refused…\nstatus 1\n")
 	s.until(t, `probe_success{check="cache",type="redis"}`, func(v float64) bool { return v == 0 })
 	s.until(t, `probe_success{check="db",type="tcp"}`, func(v float64) bool { return v == 0 })
 	s.until(t, `probe_success{check="up",type="tcp"}`, func(v float64) bool { return v == 1 })
@@ -191,7 +191,7 @@ func TestSidecar(t *testing.T) {
 			t.Fatal(err)
 		}
 		addr := "127.0.0.1:" + testbed.FreePort(t)
-		cmd := command(nil, "--export-prom", addr, "--interval", "20ms", "--tcp", dead(t))
+		cmd := command(nil, "--export-prom", addr, "--interval", "20ms", "--tcp", closedAddr(t))
 		cmd.Stderr = w
 		r.Close()
 		if err := cmd.Start(); err != nil {
@@ -214,7 +214,7 @@ func TestParentDeath(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "end")
 	s := serve(t, nil, "--", "perl", "-e", `$| = 1; $SIG{TERM} = sub { open F, ">", $ARGV[0]; print F "TERM"; close F; exit }; alarm 120; print "ready\n"; select undef, undef, undef, .1 while 1`, file)
-	s.says(t, "stdout", "ready\n")
+	s.waitOutput(t, "stdout", "ready\n")
 	s.signal(t, syscall.SIGKILL)
 	testbed.Poll(t, func() error {
 		if content, err := os.ReadFile(file); string(content) != "TERM" {
@@ -229,7 +229,7 @@ func TestSlowChecks(t *testing.T) {
 	t.Parallel()
 	const far = 15 * time.Second // well under the timeout
 	silent := accept(t)
-	args := []string{"--export-prom", "127.0.0.1:0", "--timeout", "30s", "--interval", "10ms", "--tcp", "closed=" + dead(t)}
+	args := []string{"--export-prom", "127.0.0.1:0", "--timeout", "30s", "--interval", "10ms", "--tcp", "closed=" + closedAddr(t)}
 	for _, kind := range []string{"redis", "postgres", "http"} {
 		args = append(args, "--"+kind, kind+"_silent="+kind+"://"+silent)
 	}
@@ -293,21 +293,22 @@ func answering(t *testing.T, addr string) {
 func TestLogFull(t *testing.T) {
 	t.Parallel()
 	addr := "127.0.0.1:" + testbed.FreePort(t)
+	v := vars{"addr": addr, "closed": closedAddr(t)}
 	for _, tt := range []struct {
 		args string
 		sig  syscall.Signal
 		want int
 	}{
 		{"--export-prom 127.0.0.1:0 -- false", 0, 1},
-		{"--wait 300ms --tcp " + dead(t), 0, 1},
-		{"--wait 300ms --tcp " + dead(t) + " -- true", 0, 1},
+		{"--wait 300ms --tcp $closed", 0, 1},
+		{"--wait 300ms --tcp $closed -- true", 0, 1},
 		{"-- /none", 0, 127},
 		{"--none", 0, 125},
-		{"--export-prom " + addr + " --wait 10m --tcp " + dead(t) + " -- true", syscall.SIGTERM, 143},
+		{"--export-prom $addr --wait 10m --tcp $closed -- true", syscall.SIGTERM, 143},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			t.Parallel()
-			cmd := command([]string{"PATH=" + os.Getenv("PATH")}, strings.Fields(tt.args)...)
+			cmd := command([]string{"PATH=" + os.Getenv("PATH")}, strings.Fields(v.expand(t, tt.args))...)
 			cmd.Stderr = fullPipe(t, 0)
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
@@ -329,8 +330,8 @@ func TestLogFull(t *testing.T) {
 // TestQuit: a probe ends on QUIT as other programs do, not with the 2 of a Go program and its stacks.
 func TestQuit(t *testing.T) {
 	t.Parallel()
-	s := serve(t, nil, "--wait", "10m", "--tcp", dead(t))
-	s.says(t, "stderr", "waiting for tcp")
+	s := serve(t, nil, "--wait", "10m", "--tcp", closedAddr(t))
+	s.waitOutput(t, "stderr", "waiting for tcp")
 	s.signal(t, syscall.SIGQUIT)
 	if got := s.status(t); got != 131 || strings.Count(s.output(t, "stderr"), "\n") != 1 {
 		t.Errorf("status %d, stderr %q, want 131 and one line", got, s.output(t, "stderr"))
@@ -341,7 +342,7 @@ func TestQuit(t *testing.T) {
 func TestLogBlocked(t *testing.T) {
 	t.Parallel()
 	addr := "127.0.0.1:" + testbed.FreePort(t)
-	cmd := command([]string{"PATH=" + os.Getenv("PATH")}, "--export-prom", addr, "--interval", "10ms", "--tcp", "a="+dead(t), "--tcp", "b="+dead(t),
+	cmd := command([]string{"PATH=" + os.Getenv("PATH")}, "--export-prom", addr, "--interval", "10ms", "--tcp", "a="+closedAddr(t), "--tcp", "b="+closedAddr(t),
 		"--", "sh", "-c", "exec 2>/dev/null; sleep 600")
 	cmd.Stderr = fullPipe(t, 120) // room for the start line, and not for what follows
 	if err := cmd.Start(); err != nil {

@@ -241,7 +241,7 @@ func hostileAPI(t testing.TB) string {
 // TestPage opens the page in a browser, in each of its states.
 func TestPage(t *testing.T) { // not beside others: it wants the processors for itself
 	b := openBrowser(t)
-	open, closed := accept(t), dead(t)
+	open, closed := accept(t), closedAddr(t)
 	ok := "http://" + httpServer(t, func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, `{"status":"ok","services":{"database":"ok","cache":"ok"}}`)
 	})

@@ -148,7 +148,7 @@ func pgURI(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	passfile := write("passfile", "*:*:*:odd:"+escaped+"\n", 0o600)
 	public := write("public", "*:*:*:*:"+testbed.Password+"\n", 0o644)
 
-	gone, socket := dead(t), strings.ReplaceAll(s.Dir, "/", "%2F")
+	gone, socket := closedAddr(t), strings.ReplaceAll(s.Dir, "/", "%2F")
 	check(t, vars{"at": s.Addr(), "sport": s.Port, "sdir": s.Dir, "gone": gone, "socket": socket, "home": home, "passfile": passfile,
 		"public": public, "password": testbed.Password, "pgOK": pgOK}, []row{
 		{"--postgres postgresql://trust@$at/app", 0, "ok    postgres  postgres://trust@$at/app  $pgOK"},

@@ -16,7 +16,7 @@ func TestTCP(t *testing.T) {
 	t.Parallel()
 	open := accept(t)
 	_, port, _ := net.SplitHostPort(open)
-	v := vars{"open": open, "port": port, "closed": dead(t)}
+	v := vars{"open": open, "port": port, "closed": closedAddr(t)}
 	rows := []row{
 		{"--tcp $open", 0, "ok    tcp  $open  connected"},
 		{"--tcp localhost:$port", 0, "ok    tcp  localhost:$port  connected"},
@@ -42,7 +42,7 @@ func TestTCP(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	t.Parallel()
-	check(t, vars{"open": accept(t), "closed": dead(t)}, []row{
+	check(t, vars{"open": accept(t), "closed": closedAddr(t)}, []row{
 		{"--tcp $open --tcp main_db=$closed --tcp $closed --redis redis://$closed --tcp $open", 1,
 			"ok    tcp      $open  connected\n" +
 				"FAIL  main_db  $closed  connect: connection refused\n" +
@@ -59,7 +59,7 @@ func TestNames(t *testing.T) {
 // TestAligned compares the columns of a report.
 func TestAligned(t *testing.T) {
 	t.Parallel()
-	open, closed := accept(t), dead(t)
+	open, closed := accept(t), closedAddr(t)
 	got := run(t, nil, "--tcp", open, "--tcp", "a_longer_name="+closed)
 	rows := strings.Split(strings.TrimSuffix(got.stdout, "\n"), "\n")
 	if len(rows) != 2 || strings.Index(rows[0], open) != strings.Index(rows[1], closed) ||
@@ -134,7 +134,7 @@ func TestTimeout(t *testing.T) {
 // it waits for.
 func TestWait(t *testing.T) {
 	t.Parallel()
-	addr := dead(t)
+	addr := closedAddr(t)
 	healthy := make(chan struct{})
 	got := waiting(t, func(n int, line string) {
 		switch n {
@@ -165,7 +165,7 @@ func TestWait(t *testing.T) {
 
 func TestWaitRunsOut(t *testing.T) {
 	t.Parallel()
-	open, closed := accept(t), dead(t)
+	open, closed := accept(t), closedAddr(t)
 	got := waiting(t, func(int, string) {}, "--wait", "1s", "--tcp", open, "--tcp", "db="+closed)
 	want := lines("ok    tcp  " + open + "  connected\nFAIL  db  " + closed + "  connect: connection refused")
 	if got.status != 1 || !want.MatchString(got.stdout) || got.stderr != "healthcheck: waiting for db: connect: connection refused\n" {

@@ -32,7 +32,7 @@ func TestRedis(t *testing.T) {
 	check(t, vars{"plain": plain.Addr(), "plainport": plain.Port, "plainsocket": plain.RedisSocket(),
 		"locked": locked.Addr(), "lockedsocket": locked.RedisSocket(), "full": full.Addr(), "loading": loading.Addr(),
 		"lockedLoading": lockedLoading.Addr(), "replica": replica.Addr(), "sentinel": sentinel.Addr(),
-		"closed": dead(t), "secret": secret, "acl": acl}, []row{
+		"closed": closedAddr(t), "secret": secret, "acl": acl}, []row{
 		{"--redis redis://$plain", 0, "ok    redis  redis://$plain  PONG"},
 		{"--redis redis://$plain/", 0, "ok    redis  redis://$plain  PONG"},
 		{"--redis valkey://localhost:$plainport", 0, "ok    redis  valkey://localhost:$plainport  PONG"},
