@@ -1,7 +1,6 @@
-// These tests run the built binary from outside, against real servers where
-// there are any, and read what it prints and how it exits. Rows are written as
-// the contract has them: a line's columns stand two spaces apart, … is anything,
-// and the time at a line's end goes without saying.
+// Package e2e_test runs the built binary from outside, against real servers if they are installed,
+// and checks output, exit status and endpoints. See row for how a table is written. In what a row
+// wants, two spaces are any gap between columns, … is any text, and each line ends in a duration.
 package e2e_test
 
 import (
@@ -47,24 +46,7 @@ func TestMain(m *testing.M) {
 	if !given { // most tests wait for a peer, not for a processor
 		flag.Set("test.parallel", "4")
 	}
-	os.Exit(buildAndRun(m))
-}
-
-func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "healthcheck")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	built = filepath.Join(dir, "healthcheck")
-	build := exec.Command("go", "build", "-C", root, "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w -buildid=", "-o", built, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building healthcheck: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
+	os.Exit(testbed.Main(m, root, &built))
 }
 
 // An outcome is all that a caller of the binary sees.
@@ -227,8 +209,8 @@ func accept(t testing.TB) string {
 	return testbed.Serve(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
 }
 
-// dead is an address where nothing listens.
-func dead(t testing.TB) string { return "127.0.0.1:" + testbed.FreePort(t) }
+// closedAddr is an address where nothing listens.
+func closedAddr(t testing.TB) string { return "127.0.0.1:" + testbed.FreePort(t) }
 
 // httpServer serves handler over plain HTTP, and returns host:port.
 func httpServer(t testing.TB, handler http.HandlerFunc) string {
@@ -351,8 +333,8 @@ func (s *service) output(t testing.TB, file string) string {
 	return string(content)
 }
 
-// says waits until the file stdout or stderr matches a pattern, in which … is anything, and returns the file.
-func (s *service) says(t testing.TB, file, text string) (content string) {
+// waitOutput waits until the file stdout or stderr matches a pattern, in which … is anything, and returns the file.
+func (s *service) waitOutput(t testing.TB, file, text string) (content string) {
 	t.Helper()
 	re := regexp.MustCompile(pattern(text))
 	testbed.Poll(t, func() error {
@@ -369,7 +351,7 @@ var startLine = regexp.MustCompile(`(?m)^healthcheck [0-9.]+: metrics on http://
 // addr is where it serves, from its start line.
 func (s *service) addr(t testing.TB) string {
 	t.Helper()
-	return startLine.FindStringSubmatch(s.says(t, "stderr", "metrics on http://…/metrics, "))[1]
+	return startLine.FindStringSubmatch(s.waitOutput(t, "stderr", "metrics on http://…/metrics, "))[1]
 }
 
 // get is a request for a path, and its whole answer.

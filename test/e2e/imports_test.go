@@ -11,40 +11,55 @@ import (
 	"testing"
 )
 
-// TestImports lists which package may import which: main imports export, export imports probe,
-// supervise and promtext; main imports probe and supervise, too; probe imports wire. A tool or a test imports what lies
-// in its own folder, and the testbed. Nothing outside the standard library is
-// imported at all.
+// TestImports lists every import that is allowed between packages of this module. A package under
+// tools/, test/ or examples/ may import what is in its own folder, and the testbed. The tests of any
+// package may import the testbed, too. Nothing outside the standard library is imported.
 func TestImports(t *testing.T) {
 	const module = "alfred/healthcheck"
+	const testbed = module + "/test/testbed"
 	allowed := map[string][]string{
 		module:             {module + "/export", module + "/probe", module + "/supervise"},
 		module + "/export": {module + "/probe", module + "/supervise", module + "/promtext"},
 		module + "/probe":  {module + "/wire"},
 	}
-	if _, err := os.Stat(filepath.Join(root, "export")); err != nil { // until export is a package, main is it, too
+	if _, err := os.Stat(filepath.Join(root, "export")); err != nil { // main is the exporter until export is a package
 		allowed[module] = append(allowed[module], module+"/promtext")
 	}
-	out, err := exec.Command("go", "list", "-C", root, "-deps", "-f", `{{if not .Standard}}{{.ImportPath}}{{range .Imports}} {{.}}{{end}}{{end}}`, "./...").Output()
-	if err != nil {
-		t.Fatal(err)
+	folder := regexp.MustCompile(`^` + module + `/(tools|test|examples)/[^/]+`)
+	list := func(imports string) []string {
+		out, err := exec.Command("go", "list", "-C", root, "-deps", "-f", `{{if not .Standard}}{{.ImportPath}}`+imports+`{{end}}`, "./...").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Split(strings.TrimSpace(string(out)), "\n")
 	}
-	for line := range strings.Lines(string(out)) {
-		fields := strings.Fields(line)
-		from := fields[0]
-		tool := regexp.MustCompile(`^` + module + `/(tools|test|examples)/[^/]+`).FindString(from)
-		for _, to := range fields[1:] {
-			switch {
-			case strings.HasPrefix(to, module):
-				if !slices.Contains(allowed[from], to) && (tool == "" || !strings.HasPrefix(to, tool+"/") && to != module+"/test/testbed") {
-					t.Errorf("%s imports %s", from, to)
-				}
-			case strings.Contains(strings.Split(to, "/")[0], "."):
-				t.Errorf("%s imports %s, from outside the standard library", from, to)
+	check := func(from, to string, more ...string) {
+		own := folder.FindString(from)
+		switch {
+		case strings.HasPrefix(to, module):
+			ok := slices.Contains(allowed[from], to) || slices.Contains(more, to) || own != "" && (to == testbed || strings.HasPrefix(to, own+"/"))
+			if !ok {
+				t.Errorf("%s imports %s", from, to)
 			}
+		case strings.Contains(strings.Split(to, "/")[0], "."):
+			t.Errorf("%s imports %s, which is outside the standard library", from, to)
 		}
 	}
-	if runtime.GOOS == "linux" && !strings.Contains(string(out), module+"/supervise") {
-		t.Errorf("go list does not tell of supervise:\n%s", out)
+	var packages []string
+	for _, line := range list(`{{range .Imports}} {{.}}{{end}}`) {
+		fields := strings.Fields(line)
+		packages = append(packages, fields[0])
+		for _, to := range fields[1:] {
+			check(fields[0], to)
+		}
+	}
+	for _, line := range list(`{{range .TestImports}} {{.}}{{end}}{{range .XTestImports}} {{.}}{{end}}`) {
+		fields := strings.Fields(line)
+		for _, to := range fields[1:] {
+			check(fields[0], to, fields[0], testbed)
+		}
+	}
+	if runtime.GOOS == "linux" && !slices.Contains(packages, module+"/supervise") {
+		t.Errorf("go list has no %s/supervise: %q", module, packages)
 	}
 }

@@ -40,12 +40,12 @@ func healthyAPI(t testing.TB) []string {
 // everything is a wrapper with a check of each type, all known, a signal passed on and an orphan reaped.
 func everything(t testing.TB, env ...string) *service {
 	t.Helper()
-	args := append([]string{"--export-prom", "127.0.0.1:0", "--interval", "1h", "--tcp", "port=" + accept(t), "--redis", "cache=redis://:hunter2@" + dead(t),
-		"--postgres", "database=postgres://app:hunter2@" + dead(t) + "/app"}, healthyAPI(t)...)
+	args := append([]string{"--export-prom", "127.0.0.1:0", "--interval", "1h", "--tcp", "port=" + accept(t), "--redis", "cache=redis://:hunter2@" + closedAddr(t),
+		"--postgres", "database=postgres://app:hunter2@" + closedAddr(t) + "/app"}, healthyAPI(t)...)
 	s := serve(t, env, append(args, "--", "sh", "-c", `trap 'echo usr1' USR1; (sleep .1 &); echo ready; while :; do sleep 5 & wait; done`)...)
-	s.says(t, "stdout", "ready\n")
+	s.waitOutput(t, "stdout", "ready\n")
 	s.signal(t, syscall.SIGUSR1)
-	s.says(t, "stdout", "usr1\n")
+	s.waitOutput(t, "stdout", "usr1\n")
 	for _, series := range []string{`probe_duration_seconds{check="port",type="tcp"}`, `probe_duration_seconds{check="cache",type="redis"}`,
 		`probe_duration_seconds{check="database",type="postgres"}`, `probe_duration_seconds{check="api",type="http"}`, "healthcheck_orphans_reaped_total"} {
 		s.until(t, series, func(v float64) bool { return v > 0 })

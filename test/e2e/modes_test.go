@@ -21,71 +21,63 @@ import (
 func TestWrapperUsage(t *testing.T) {
 	t.Parallel()
 	check(t, nil, []row{
-		{"--", 125, "no command behind --\nname it…"},
+		{"--", 125, "no command behind --\nname it, as in: healthcheck --export-prom :9091 -- uvicorn app:app"},
 		{"--tcp localhost:80 --", 125, "no command behind --"},
-		{"--export-prom :0 sleep 1", 125, "unexpected positional argument, word 3 …\n…--…"},
-		{"--export-prom :0 sleep -- true", 125, "unexpected positional argument, word 3 …"},
-		{"--export-prom :0", 125, "no check is named\n…"},
-		{"--export-prom", 125, "--export-prom: its value is missing"},
+		{"--export-prom :0 sleep 1", 125,
+			"unexpected positional argument, word 3 of the command line\n" +
+				"quote a value that has spaces, and put a command behind --, as in: healthcheck --export-prom :9091 -- CMD"},
+		{"--export-prom :0 sleep -- true", 125, "unexpected positional argument, word 3 of the command line"},
 
 		// Where they do not belong: on the command line an error that says where they do.
 		{"--stop-signal TERM:INT --tcp localhost:80", 125, "--stop-signal goes with a command behind --"},
-		{"--kill-after 5s --tcp localhost:80", 125, "--kill-after goes with a command behind --"},
 		{"--success-status 1 --tcp localhost:80", 125, "--success-status goes with a command behind --"},
 		{"--signal-group --tcp localhost:80", 125, "--signal-group goes with a command behind --"},
 		{"--signal-group --export-prom :0 --tcp localhost:80", 125, "--signal-group goes with a command behind --"},
-		{"--interval 5s --tcp localhost:80", 125, "--interval goes with a command behind --, or with --export-prom"},
 		{"--json --export-prom :0 --tcp localhost:80", 125, "--json goes with a probe, not with a command or --export-prom"},
-		{"--json -- true", 125, "--json goes with a probe, not with a command or --export-prom"},
 		{"--wait 5s --export-prom :0 --tcp localhost:80", 125, "--wait goes with a probe or with a command behind --"},
 
-		{"--export-prom 9091x -- true", 125,
-			"--export-prom: not an address to listen on\nwrite :9091, 127.0.0.1:9091 or [::1]:9091"},
-		{"--export-prom 65536 -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom :65536 -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom :-1 -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom 127.0.0.1 -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom 127.0.0.1: -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom ::1:9091 -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom http://localhost:9091 -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom :http -- true", 125, "--export-prom: not an address…"},
-		{"--export-prom '' -- true", 125, "--export-prom: not an address…"},
+		{"--export-prom 65536 -- true", 125, "--export-prom: not an address to listen on"},
+		{"--export-prom :-1 -- true", 125, "--export-prom: not an address to listen on"},
+		{"--export-prom 127.0.0.1 -- true", 125, "--export-prom: not an address to listen on"},
+		{"--export-prom 127.0.0.1: -- true", 125, "--export-prom: not an address to listen on"},
+		{"--export-prom ::1:9091 -- true", 125, "--export-prom: not an address to listen on"},
+		{"--export-prom http://localhost:9091 -- true", 125, "--export-prom: not an address to listen on"},
+		{"--export-prom :http -- true", 125, "--export-prom: not an address to listen on"},
+		{"--export-prom '' -- true", 125, "--export-prom: not an address to listen on"},
 		{"--export-prom 192.0.2.1:9091 -- true", 125,
 			"--export-prom: cannot listen on 192.0.2.1:9091: cannot assign requested address\n" +
-				"…port 0…"},
+				"choose another address, or port 0 for any that is free"},
 
-		{"--interval 5 -- true", 125, "--interval: a duration has a unit\nwrite 5s for seconds"},
 		{"--interval 0 -- true", 125, "--interval: a duration of at least 10ms is wanted"},
 		{"--interval 9ms -- true", 125, "--interval: a duration of at least 10ms is wanted"},
-		{"--interval often -- true", 125, "--interval: not a duration\nwrite 5s, 500ms or 1m30s"},
-		{"--kill-after 10 -- true", 125, "--kill-after: a duration has a unit\nwrite 10s for seconds"},
 		{"--kill-after -1s -- true", 125, "--kill-after: a duration of at least 0s is wanted"},
-		{"--wait -1s -- true", 125, "--wait: a duration of at least 0s is wanted"},
-		{"--stop-signal TERM -- true", 125, "--stop-signal: …\nwrite TERM:INT, or TERM:0 to drop it"},
-		{"--stop-signal TERM: -- true", 125, "--stop-signal: …"},
-		{"--stop-signal :INT -- true", 125, "--stop-signal: …"},
+		{"--stop-signal TERM -- true", 125,
+			"--stop-signal: \"TERM\" is not two signals with a colon between, as in TERM:INT\n" +
+				"write TERM:INT, or TERM:0 to drop it"},
+		{"--stop-signal TERM: -- true", 125, `--stop-signal: unknown signal ""`},
+		{"--stop-signal :INT -- true", 125, `--stop-signal: unknown signal ""`},
 		{"--stop-signal TERM:STOPP -- true", 125, `--stop-signal: unknown signal "STOPP"`},
 		{"--stop-signal FOO:INT -- true", 125, `--stop-signal: unknown signal "FOO"`},
 		{"--stop-signal 0:INT -- true", 125, `--stop-signal: unknown signal "0"`},
 		{"--stop-signal TERM:65 -- true", 125, `--stop-signal: unknown signal "65"`},
 		{"--stop-signal KILL:TERM -- true", 125, "--stop-signal: signal KILL is never passed on"},
 		{"--stop-signal CHLD:TERM -- true", 125, "--stop-signal: signal CHLD is never passed on"},
-		{"--stop-signal TERM:INT:HUP -- true", 125, "--stop-signal: …"},
-		{"--success-status 256 -- true", 125, "--success-status: a status is a number from 0 to 255"},
+		{"--stop-signal TERM:INT:HUP -- true", 125, `--stop-signal: unknown signal "INT:HUP"`},
 		{"--success-status -1 -- true", 125, "--success-status: a status is a number from 0 to 255"},
 		{"--success-status TERM -- true", 125, "--success-status: a status is a number from 0 to 255"},
-		{"--signal-group=group -- true", 125, "--signal-group: it is true or false"},
-		{"--tcp localhost -- true", 125, "--tcp tcp: …"},
+		{"--tcp localhost -- true", 125, "--tcp tcp: HOST:PORT is wanted"},
 		{"--redis redis://:${NO_SUCH}@localhost -- true", 125, "--redis redis: ${NO_SUCH}: the variable is not set"},
 
 		// In the environment.
 		{"HEALTHCHECK_KILL_AFTER=soon -- true", 125, "HEALTHCHECK_KILL_AFTER: not a duration"},
-		{"HEALTHCHECK_STOP_SIGNAL=TERM:INT\nTERM -- true", 125, "HEALTHCHECK_STOP_SIGNAL: …"},
-		{"HEALTHCHECK_SUCCESS_STATUS=143,0 -- true", 125, "HEALTHCHECK_SUCCESS_STATUS: …"},
+		{"HEALTHCHECK_STOP_SIGNAL=TERM:INT\nTERM -- true", 125,
+			`HEALTHCHECK_STOP_SIGNAL: "TERM" is not two signals with a colon between, as in TERM:INT`},
+		{"HEALTHCHECK_SUCCESS_STATUS=143,0 -- true", 125,
+			"HEALTHCHECK_SUCCESS_STATUS: a status is a number from 0 to 255"},
 		{"HEALTHCHECK_SIGNAL_GROUP=si -- true", 125, "HEALTHCHECK_SIGNAL_GROUP: it is true or false"},
-		{"HEALTHCHECK_EXPORT_PROM=nowhere -- true", 125, "HEALTHCHECK_EXPORT_PROM: not an address…"},
-		{"HEALTHCHECK_TCP=localhost -- true", 125, "HEALTHCHECK_TCP tcp: …"},
-		{"HEALTHCHECK_INTERVAL=1 --export-prom :0 --tcp localhost:80", 125, "HEALTHCHECK_INTERVAL: a duration has a unit…"},
+		{"HEALTHCHECK_EXPORT_PROM=nowhere -- true", 125, "HEALTHCHECK_EXPORT_PROM: not an address to listen on"},
+		{"HEALTHCHECK_TCP=localhost -- true", 125, "HEALTHCHECK_TCP tcp: HOST:PORT is wanted"},
+		{"HEALTHCHECK_INTERVAL=1 --export-prom :0 --tcp localhost:80", 125, "HEALTHCHECK_INTERVAL: a duration has a unit"},
 	})
 }
 
@@ -140,7 +132,7 @@ func TestExportAddress(t *testing.T) {
 // TestProbeStaysProbe: a probe in a wrapper's container has its environment, and neither serves nor waits.
 func TestProbeStaysProbe(t *testing.T) {
 	t.Parallel()
-	open, closed := accept(t), dead(t)
+	open, closed := accept(t), closedAddr(t)
 	v := vars{"open": open, "closed": closed}
 	env := []string{"HEALTHCHECK_EXPORT_PROM=" + open, "HEALTHCHECK_WAIT=1h", "HEALTHCHECK_INTERVAL=never", "HEALTHCHECK_KILL_AFTER=never",
 		"HEALTHCHECK_STOP_SIGNAL=none", "HEALTHCHECK_SUCCESS_STATUS=none", "HEALTHCHECK_SIGNAL_GROUP=maybe"}
@@ -161,7 +153,7 @@ func TestProbeStaysProbe(t *testing.T) {
 	// The wrapper itself runs them, and so does the probe inside it.
 	s := serve(t, []string{"HEALTHCHECK_EXPORT_PROM=127.0.0.1:0", "HEALTHCHECK_INTERVAL=1h", checks[len(checks)-2], checks[len(checks)-1]},
 		"--", "sh", "-c", built+"; echo status $?; exec sleep 600")
-	s.says(t, "stdout", "ok    up  "+open+"  connected…\nFAIL  db  "+closed+"  connect: connection refused…\nFAIL  cache  redis://"+closed+"  connect: connection refused…\nstatus 1\n")
+	s.waitOutput(t, "stdout", "ok    up  "+open+"  connected…\nFAIL  db  "+closed+"  connect: connection refused…\nFAIL  cache  redis://"+closed+"  connect: connection refused…\nstatus 1\n")
 	s.until(t, `probe_success{check="cache",type="redis"}`, func(v float64) bool { return v == 0 })
 	s.until(t, `probe_success{check="db",type="tcp"}`, func(v float64) bool { return v == 0 })
 	s.until(t, `probe_success{check="up",type="tcp"}`, func(v float64) bool { return v == 1 })
@@ -199,7 +191,7 @@ func TestSidecar(t *testing.T) {
 			t.Fatal(err)
 		}
 		addr := "127.0.0.1:" + testbed.FreePort(t)
-		cmd := command(nil, "--export-prom", addr, "--interval", "20ms", "--tcp", dead(t))
+		cmd := command(nil, "--export-prom", addr, "--interval", "20ms", "--tcp", closedAddr(t))
 		cmd.Stderr = w
 		r.Close()
 		if err := cmd.Start(); err != nil {
@@ -222,7 +214,7 @@ func TestParentDeath(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "end")
 	s := serve(t, nil, "--", "perl", "-e", `$| = 1; $SIG{TERM} = sub { open F, ">", $ARGV[0]; print F "TERM"; close F; exit }; alarm 120; print "ready\n"; select undef, undef, undef, .1 while 1`, file)
-	s.says(t, "stdout", "ready\n")
+	s.waitOutput(t, "stdout", "ready\n")
 	s.signal(t, syscall.SIGKILL)
 	testbed.Poll(t, func() error {
 		if content, err := os.ReadFile(file); string(content) != "TERM" {
@@ -237,7 +229,7 @@ func TestSlowChecks(t *testing.T) {
 	t.Parallel()
 	const far = 15 * time.Second // well under the timeout
 	silent := accept(t)
-	args := []string{"--export-prom", "127.0.0.1:0", "--timeout", "30s", "--interval", "10ms", "--tcp", "closed=" + dead(t)}
+	args := []string{"--export-prom", "127.0.0.1:0", "--timeout", "30s", "--interval", "10ms", "--tcp", "closed=" + closedAddr(t)}
 	for _, kind := range []string{"redis", "postgres", "http"} {
 		args = append(args, "--"+kind, kind+"_silent="+kind+"://"+silent)
 	}
@@ -301,21 +293,22 @@ func answering(t *testing.T, addr string) {
 func TestLogFull(t *testing.T) {
 	t.Parallel()
 	addr := "127.0.0.1:" + testbed.FreePort(t)
+	v := vars{"addr": addr, "closed": closedAddr(t)}
 	for _, tt := range []struct {
 		args string
 		sig  syscall.Signal
 		want int
 	}{
 		{"--export-prom 127.0.0.1:0 -- false", 0, 1},
-		{"--wait 300ms --tcp " + dead(t), 0, 1},
-		{"--wait 300ms --tcp " + dead(t) + " -- true", 0, 1},
+		{"--wait 300ms --tcp $closed", 0, 1},
+		{"--wait 300ms --tcp $closed -- true", 0, 1},
 		{"-- /none", 0, 127},
 		{"--none", 0, 125},
-		{"--export-prom " + addr + " --wait 10m --tcp " + dead(t) + " -- true", syscall.SIGTERM, 143},
+		{"--export-prom $addr --wait 10m --tcp $closed -- true", syscall.SIGTERM, 143},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
 			t.Parallel()
-			cmd := command([]string{"PATH=" + os.Getenv("PATH")}, strings.Fields(tt.args)...)
+			cmd := command([]string{"PATH=" + os.Getenv("PATH")}, strings.Fields(v.expand(t, tt.args))...)
 			cmd.Stderr = fullPipe(t, 0)
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
@@ -337,8 +330,8 @@ func TestLogFull(t *testing.T) {
 // TestQuit: a probe ends on QUIT as other programs do, not with the 2 of a Go program and its stacks.
 func TestQuit(t *testing.T) {
 	t.Parallel()
-	s := serve(t, nil, "--wait", "10m", "--tcp", dead(t))
-	s.says(t, "stderr", "waiting for tcp")
+	s := serve(t, nil, "--wait", "10m", "--tcp", closedAddr(t))
+	s.waitOutput(t, "stderr", "waiting for tcp")
 	s.signal(t, syscall.SIGQUIT)
 	if got := s.status(t); got != 131 || strings.Count(s.output(t, "stderr"), "\n") != 1 {
 		t.Errorf("status %d, stderr %q, want 131 and one line", got, s.output(t, "stderr"))
@@ -349,7 +342,7 @@ func TestQuit(t *testing.T) {
 func TestLogBlocked(t *testing.T) {
 	t.Parallel()
 	addr := "127.0.0.1:" + testbed.FreePort(t)
-	cmd := command([]string{"PATH=" + os.Getenv("PATH")}, "--export-prom", addr, "--interval", "10ms", "--tcp", "a="+dead(t), "--tcp", "b="+dead(t),
+	cmd := command([]string{"PATH=" + os.Getenv("PATH")}, "--export-prom", addr, "--interval", "10ms", "--tcp", "a="+closedAddr(t), "--tcp", "b="+closedAddr(t),
 		"--", "sh", "-c", "exec 2>/dev/null; sleep 600")
 	cmd.Stderr = fullPipe(t, 120) // room for the start line, and not for what follows
 	if err := cmd.Start(); err != nil {

@@ -241,17 +241,18 @@ func hostileAPI(t testing.TB) string {
 // TestPage opens the page in a browser, in each of its states.
 func TestPage(t *testing.T) { // not beside others: it wants the processors for itself
 	b := openBrowser(t)
-	open, closed := accept(t), dead(t)
-	ok := "http://" + httpServer(t, func(w http.ResponseWriter, r *http.Request) {
+	long := strings.Repeat("a-name-without-end-", 20)
+	v := vars{"open": accept(t), "closed": closedAddr(t), "hostile": hostileAPI(t), "long": long, "name": long[:60],
+		"hostileName": hostileName, "hostileReason": hostileReason}
+	v["ok"] = "http://" + httpServer(t, func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, `{"status":"ok","services":{"database":"ok","cache":"ok"}}`)
 	})
-	degraded := "http://" + httpServer(t, func(w http.ResponseWriter, r *http.Request) {
+	v["degraded"] = "http://" + httpServer(t, func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, `{"status":"degraded","services":{"database":"ok","cache":"degraded"}}`)
 	})
-	long := strings.Repeat("a-name-without-end-", 20)
 	for _, tt := range []struct {
 		name     string
-		args     []string // before -- CMD
+		args     string // before -- CMD
 		sidecar  bool
 		known    string   // a series that is there once the page has all to show
 		title    string   // of the tab
@@ -259,22 +260,22 @@ func TestPage(t *testing.T) { // not beside others: it wants the processors for 
 		cards    []string // heading and state of each, as read
 		texts    []string // that stand somewhere
 	}{
-		{"healthy", []string{"--http", "api=" + ok, "--tcp", "port=" + open}, false, "service_health 1", "Healthy: sh", "Healthy ok",
-			[]string{"Command running", "api ok", "port ok"}, []string{ok, "200 OK, status \"ok\", database ok, cache ok", "uptime", "CPU time", "memory", "processes", "connected"}},
-		{"degraded", []string{"--http", "api=" + degraded, "--tcp", "port=" + open}, false, "service_health 0.5", "Degraded: sh", "Degraded degraded",
+		{"healthy", "--http api=$ok --tcp port=$open", false, "service_health 1", "Healthy: sh", "Healthy ok",
+			[]string{"Command running", "api ok", "port ok"}, []string{"$ok", "200 OK, status \"ok\", database ok, cache ok", "uptime", "CPU time", "memory", "processes", "connected"}},
+		{"degraded", "--http api=$degraded --tcp port=$open", false, "service_health 0.5", "Degraded: sh", "Degraded degraded",
 			[]string{"api degraded", "Command running", "port ok"}, []string{"degraded: 200 OK, status \"degraded\", database ok, cache degraded"}},
-		{"unhealthy", []string{"--tcp", "port=" + open, "--http", "api=" + ok, "--redis", "cache=redis://:hunter2@" + closed}, false, `probe_success{check="cache",type="redis"} 0`, "Unhealthy: sh", "Unhealthy error",
-			[]string{"cache FAIL", "Command running", "port ok", "api ok"}, []string{"redis://" + closed, "connect: connection refused", "last ok", "never", "in a row"}},
-		{"waiting", []string{"--wait", "1h", "--tcp", "db=" + closed}, false, `probe_success{check="db",type="tcp"} 0`, "Waiting: sh", "Waiting error",
-			[]string{"Command waiting to start", "db FAIL"}, []string{closed, "connect: connection refused"}},
-		{"no checks", nil, false, "service_health 1", "Healthy: sh", "Healthy ok", []string{"Command running"}, []string{"No checks are configured"}},
-		{"sidecar", []string{"--tcp", "port=" + open}, true, "service_health 1", "Healthy: sidecar", "Healthy ok", []string{"port ok"}, []string{"connected"}},
-		{"hostile", []string{"--http", "api=http://" + hostileAPI(t) + "/" + long + "?a=" + long, "--redis", long[:60] + "=redis://" + closed}, false, `probe_success{check="api",type="http"} 0`,
-			"Unhealthy: sh", "Unhealthy error", []string{"api FAIL", long[:60] + " FAIL", "Command running"},
-			[]string{"500 " + hostileReason, hostileName, "/" + long}},
+		{"unhealthy", "--tcp port=$open --http api=$ok --redis cache=redis://:hunter2@$closed", false, `probe_success{check="cache",type="redis"} 0`, "Unhealthy: sh", "Unhealthy error",
+			[]string{"cache FAIL", "Command running", "port ok", "api ok"}, []string{"redis://$closed", "connect: connection refused", "last ok", "never", "in a row"}},
+		{"waiting", "--wait 1h --tcp db=$closed", false, `probe_success{check="db",type="tcp"} 0`, "Waiting: sh", "Waiting error",
+			[]string{"Command waiting to start", "db FAIL"}, []string{"$closed", "connect: connection refused"}},
+		{"no checks", "", false, "service_health 1", "Healthy: sh", "Healthy ok", []string{"Command running"}, []string{"No checks are configured"}},
+		{"sidecar", "--tcp port=$open", true, "service_health 1", "Healthy: sidecar", "Healthy ok", []string{"port ok"}, []string{"connected"}},
+		{"hostile", "--http api=http://$hostile/$long?a=$long --redis $name=redis://$closed", false, `probe_success{check="api",type="http"} 0`,
+			"Unhealthy: sh", "Unhealthy error", []string{"api FAIL", "$name FAIL", "Command running"},
+			[]string{"500 $hostileReason", "$hostileName", "/$long"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) { // one after the other: there is one page
-			args := append([]string{"--export-prom", "127.0.0.1:0", "--interval", "1h"}, tt.args...)
+			args := append([]string{"--export-prom", "127.0.0.1:0", "--interval", "1h"}, words(v.expand(t, tt.args))...)
 			if !tt.sidecar {
 				args = append(args, "--", "sh", "-c", "sleep 600; : --password=hunter2")
 			}
@@ -316,10 +317,11 @@ func TestPage(t *testing.T) { // not beside others: it wants the processors for 
 				Text: document.body.innerText,
 				Scripts: document.scripts.length, Images: document.images.length,
 			})`, &seen)
-			if seen.Title != tt.title || seen.Headline != tt.headline || strings.Join(seen.Cards, "|") != strings.Join(tt.cards, "|") {
+			if seen.Title != tt.title || seen.Headline != tt.headline || strings.Join(seen.Cards, "|") != v.expand(t, strings.Join(tt.cards, "|")) {
 				t.Errorf("title %q, headline %q, cards %q, want %q, %q, %q", seen.Title, seen.Headline, seen.Cards, tt.title, tt.headline, tt.cards)
 			}
 			for _, text := range tt.texts {
+				text = v.expand(t, text)
 				if !strings.Contains(seen.Text, text) {
 					t.Errorf("%q is not on the page:\n%s", text, seen.Text)
 				}

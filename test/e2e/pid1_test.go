@@ -65,10 +65,10 @@ func TestPID1(t *testing.T) {
 	t.Run("signals", func(t *testing.T) {
 		t.Parallel()
 		s := serveAsPID1(t, nil, append([]string{"--kill-after", "300ms", "--"}, catcher...)...)
-		s.says(t, "stdout", "ready\n")
+		s.waitOutput(t, "stdout", "ready\n")
 		for _, name := range []string{"HUP", "USR1", "NUM40", "TERM"} {
 			s.signal(t, map[string]syscall.Signal{"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "NUM40": 40, "TERM": syscall.SIGTERM}[name])
-			s.says(t, "stdout", "\n"+name+"\n")
+			s.waitOutput(t, "stdout", "\n"+name+"\n")
 		}
 		if got := s.status(t); got != 137 {
 			t.Errorf("status %d, want 137", got)
@@ -88,7 +88,7 @@ func TestPID1(t *testing.T) {
 	t.Run("left over, stays", func(t *testing.T) {
 		t.Parallel()
 		s := serveAsPID1(t, nil, append([]string{"--export-prom", "127.0.0.1:0", "--kill-after", "2s", "--"}, leave("")...)...)
-		s.says(t, "stdout", "left\nTERM\n")
+		s.waitOutput(t, "stdout", "left\nTERM\n")
 		got := time.Now()
 		// CMD has ended, what is left has not: neither alive nor healthy, and still there to say so.
 		if status, _, body := s.get(t, "/healthz"); status != 503 || body != `{"status":"error"}`+"\n" {
@@ -121,7 +121,7 @@ func TestPID1(t *testing.T) {
 	t.Run("left over of docker exec", func(t *testing.T) {
 		t.Parallel()
 		s := serveAsPID1(t, nil, "--kill-after", "10m", "--", "sh", "-c", "echo ready; exec sleep 600")
-		s.says(t, "stdout", "ready\n")
+		s.waitOutput(t, "stdout", "ready\n")
 		other := within(t, s, `trap 'sleep .2; echo bye; exit 3' TERM; echo there; kill -TERM 1; while :; do sleep .01; done`)
 		if out, err := other.Output(); string(out) != "there\nbye\n" || other.ProcessState.ExitCode() != 3 {
 			t.Errorf("what docker exec started said %q, %v, want its own end", out, err)
@@ -130,14 +130,19 @@ func TestPID1(t *testing.T) {
 			t.Errorf("status %d, want 143", got)
 		}
 	})
-	for name, args := range map[string][]string{
-		"orphans while it waits": {"--wait", "10m", "--tcp", dead(t), "--", "true"},
-		"orphans of a sidecar":   {"--export-prom", "127.0.0.1:0", "--tcp", dead(t)},
+	for _, tt := range []struct {
+		name   string
+		args   []string
+		status int // after TERM
+	}{
+		{"orphans while a wrapper waits", []string{"--wait", "10m", "--tcp", closedAddr(t), "--", "true"}, 143},
+		{"orphans while a probe waits", []string{"--wait", "10m", "--tcp", closedAddr(t)}, 143},
+		{"orphans of a sidecar", []string{"--export-prom", "127.0.0.1:0", "--tcp", closedAddr(t)}, 0},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := serveAsPID1(t, nil, args...)
-			s.says(t, "stderr", "healthcheck")
+			s := serveAsPID1(t, nil, tt.args...)
+			s.waitOutput(t, "stderr", "healthcheck")
 			if out, err := within(t, s, "(sleep .05 & echo $!)").Output(); err != nil || len(out) == 0 {
 				t.Fatal(out, err)
 			}
@@ -148,15 +153,15 @@ func TestPID1(t *testing.T) {
 				return nil
 			})
 			s.signal(t, syscall.SIGTERM)
-			if got := s.status(t); got != 0 && got != 143 {
-				t.Errorf("status %d", got)
+			if got := s.status(t); got != tt.status {
+				t.Errorf("status %d after TERM, want %d", got, tt.status)
 			}
 		})
 	}
 	t.Run("sidecar", func(t *testing.T) {
 		t.Parallel()
 		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {
-			s := serveAsPID1(t, nil, "--export-prom", "127.0.0.1:0", "--tcp", dead(t))
+			s := serveAsPID1(t, nil, "--export-prom", "127.0.0.1:0", "--tcp", closedAddr(t))
 			s.addr(t)
 			s.signal(t, sig)
 			if got := s.status(t); got != 0 {
@@ -166,8 +171,8 @@ func TestPID1(t *testing.T) {
 	})
 	t.Run("probe", func(t *testing.T) {
 		t.Parallel()
-		s := serveAsPID1(t, nil, "--wait", "10m", "--tcp", dead(t))
-		s.says(t, "stderr", "waiting for tcp")
+		s := serveAsPID1(t, nil, "--wait", "10m", "--tcp", closedAddr(t))
+		s.waitOutput(t, "stderr", "waiting for tcp")
 		s.signal(t, syscall.SIGTERM)
 		if got := s.status(t); got != 143 {
 			t.Errorf("status %d after TERM, want 143", got)

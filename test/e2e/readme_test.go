@@ -87,7 +87,7 @@ func sampleBlock(t *testing.T, block string) {
 		}
 	})
 	redis := testbed.Redis(t, "requirepass secret")
-	block = strings.NewReplacer("localhost:8080", api, "localhost:6379", redis.Addr(), "localhost/app", dead(t)+"/app").Replace(block)
+	block = strings.NewReplacer("localhost:8080", api, "localhost:6379", redis.Addr(), "localhost/app", closedAddr(t)+"/app").Replace(block)
 	command, report, _ := strings.Cut(block, "\n")
 	got := run(t, nil, words(strings.TrimPrefix(command, "$ healthcheck "))...)
 	report = regexp.MustCompile(` +[0-9.]+ms\n`).ReplaceAllString(report, "\n")
@@ -180,12 +180,12 @@ func prometheusBlock(t *testing.T, block string) {
 // TestReadmeStatuses has each row of the table of exit statuses come true.
 func TestReadmeStatuses(t *testing.T) {
 	t.Parallel()
-	open, closed := accept(t), dead(t)
-	degraded := httpServer(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"status":"degraded"}`) })
+	v := vars{"open": accept(t), "closed": closedAddr(t)}
+	v["degraded"] = httpServer(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"status":"degraded"}`) })
 	cases := map[string]map[string]int{
-		"0":                {"--tcp " + open + " --http http://" + degraded: 0, "--help": 0, "--version": 0},
-		"1":                {"--tcp " + open + " --tcp " + closed: 1, "--wait 200ms --tcp " + closed: 1, "--wait 200ms --tcp " + closed + " -- true": 1},
-		"125":              {"--no-such-option": 125, "--export-prom " + open + " -- true": 125, "--redis redis://:${NONE}@" + open: 125, "--redis redis://:${file:/no/file}@" + open + " -- true": 125},
+		"0":                {"--tcp $open --http http://$degraded": 0, "--help": 0, "--version": 0},
+		"1":                {"--tcp $open --tcp $closed": 1, "--wait 200ms --tcp $closed": 1, "--wait 200ms --tcp $closed -- true": 1},
+		"125":              {"--no-such-option": 125, "--export-prom $open -- true": 125, "--redis redis://:${NONE}@$open": 125, "--redis redis://:${file:/no/file}@$open -- true": 125},
 		"126, 127":         {"-- /": 126, "-- /no/such/command": 127},
 		"CMD's own, 128+N": {"-- sh -c 'exit 77'": 77, "-- sh -c 'kill -KILL $$'": 137, "--success-status 77 -- sh -c 'exit 77'": 0},
 	}
@@ -199,7 +199,7 @@ func TestReadmeStatuses(t *testing.T) {
 		}
 		rows++
 		for args, want := range cases[name] {
-			if got := run(t, []string{"PATH=" + os.Getenv("PATH")}, words(args)...); got.status != want {
+			if got := run(t, []string{"PATH=" + os.Getenv("PATH")}, words(v.expand(t, args))...); got.status != want {
 				t.Errorf("healthcheck %s = %+v, README.md says %s", args, got, line)
 			}
 		}
@@ -240,16 +240,16 @@ func TestReadmeMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	for args, row := range map[string]string{
-		"--export-prom " + taken + " -- true": "| `--export-prom: cannot listen on :9091: address already in use`, exit 125 |",
-		"-- " + script:                        "| `exec format error`, exit 126 |",
-		"-- /etc/passwd":                      "| `permission denied`, exit 126 |",
-		"-- nothing":                          "| `not found`, exit 127 |",
+		"--export-prom $taken -- true": "| `--export-prom: cannot listen on :9091: address already in use`, exit 125 |",
+		"-- $script":                   "| `exec format error`, exit 126 |",
+		"-- /etc/passwd":               "| `permission denied`, exit 126 |",
+		"-- nothing":                   "| `not found`, exit 127 |",
 	} {
 		if !strings.Contains(readme(t), row) {
 			t.Errorf("README.md has no row %s", row)
 		}
 		m := regexp.MustCompile("`(.*)`, exit (\\d+)").FindStringSubmatch(strings.ReplaceAll(row, ":9091", taken))
-		got := run(t, []string{"PATH=/nowhere"}, words(args)...)
+		got := run(t, []string{"PATH=/nowhere"}, words(vars{"taken": taken, "script": script}.expand(t, args))...)
 		if !strings.Contains(got.stderr, m[1]) || m[2] != strconv.Itoa(got.status) {
 			t.Errorf("healthcheck %s = %+v, README.md says %s", args, got, row)
 		}

@@ -32,7 +32,7 @@ func TestRedis(t *testing.T) {
 	check(t, vars{"plain": plain.Addr(), "plainport": plain.Port, "plainsocket": plain.RedisSocket(),
 		"locked": locked.Addr(), "lockedsocket": locked.RedisSocket(), "full": full.Addr(), "loading": loading.Addr(),
 		"lockedLoading": lockedLoading.Addr(), "replica": replica.Addr(), "sentinel": sentinel.Addr(),
-		"closed": dead(t), "secret": secret, "acl": acl}, []row{
+		"closed": closedAddr(t), "secret": secret, "acl": acl}, []row{
 		{"--redis redis://$plain", 0, "ok    redis  redis://$plain  PONG"},
 		{"--redis redis://$plain/", 0, "ok    redis  redis://$plain  PONG"},
 		{"--redis valkey://localhost:$plainport", 0, "ok    redis  valkey://localhost:$plainport  PONG"},
@@ -83,7 +83,8 @@ func TestRedis(t *testing.T) {
 		{"--redis redis://$replica", 1,
 			"FAIL  redis  redis://$replica  reply: MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."},
 		{"--redis redis://$sentinel", 0, "ok    redis  redis://$sentinel  PONG"},
-		{"--redis redis://$sentinel/1", 1, "FAIL  redis  redis://$sentinel/1  reply: ERR unknown command 'SELECT', …"},
+		{"--redis redis://$sentinel/1", 1,
+			"FAIL  redis  redis://$sentinel/1  reply: ERR unknown command 'SELECT', with args beginning with: '1'"},
 	})
 }
 
@@ -99,28 +100,6 @@ func TestRedisStates(t *testing.T) {
 	row{"--redis redis://$busy", 1,
 		"FAIL  redis  redis://$busy  reply: BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."}.check(t, vars{"busy": busy.Addr()})
 	busy.Stop() // it burns a core
-}
-
-func TestRedisURL(t *testing.T) {
-	t.Parallel()
-	check(t, nil, []row{
-		{"--redis localhost:6379", 125, "--redis…\n…redis://localhost:6379…"},
-		{"--redis http://localhost", 125, "--redis…\n…--http…"},
-		{"--redis redis://localhost/one", 125, "--redis…database…"},
-		{"--redis redis://localhost/-1", 125, "--redis…database…"},
-		{"--redis redis://localhost/1/2", 125, "--redis…database…"},
-		{"--redis redis://localhost?db=one", 125, "--redis…database…"},
-		{"--redis redis://localhost/1?db=2", 125, "--redis…database…"},
-		{"--redis redis://:a@localhost?password=b", 125, "--redis…password…"},
-		{"--redis redis://localhost?timeout=5", 125, "--redis…unknown…"},
-		{"--redis redis://localhost:0", 125, "--redis…port…"},
-		{"--redis redis://localhost:65536", 125, "--redis…port…"},
-		{"--redis redis://localhost:port", 125, "--redis…"},
-		{"--redis redis://a:6379,b:6379", 125, "--redis…one host…"},
-		{"--redis redis://a,b", 125, "--redis…one host…"},
-		{"--redis unix://", 125, "--redis…socket…"},
-		{"--redis unix://run/redis.sock", 125, "--redis…socket…"},
-	})
 }
 
 func TestRedisTLS(t *testing.T) {
@@ -139,7 +118,8 @@ func TestRedisTLS(t *testing.T) {
 		{"--tls-ca $stranger --redis rediss://$open", 1,
 			"FAIL  redis  rediss://$open  tls: certificate signed by unknown authority…"},
 		{"--tls-insecure --redis rediss://$open", 0, "ok    redis  rediss://$open  PONG"},
-		{"--tls-ca $ca --redis rediss://$other", 1, "FAIL  redis  rediss://$other  tls: …127.0.0.1…"},
+		{"--tls-ca $ca --redis rediss://$other", 1,
+			"FAIL  redis  rediss://$other  tls: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs"},
 		{"--tls-ca $ca --tls-server-name cache.example --redis rediss://$other", 0, "ok    redis  rediss://$other  PONG"},
 		// The server says why and closes; what it had not read of ours can make that a reset.
 		{"--tls-ca $ca --redis rediss://$mutual", 1, "FAIL  redis  rediss://$mutual  …"},
@@ -172,18 +152,8 @@ func TestRedisPeers(t *testing.T) {
 		answer("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"):                                             "reply: not Redis: it speaks HTTP",
 		answer("E\x00\x00\x00\x93SFATAL\x00VFATAL\x00C0A000\x00Munsupported frontend protocol 10794.12597\x00\x00"): "reply: not Redis: it speaks PostgreSQL",
 		answer("\x15\x03\x01\x00\x02\x02\x46"):                                                                      "reply: not Redis: it speaks TLS",
-		greet("220 mail.example ESMTP\r\n"):                                                                         "reply: not Redis: …",
+		greet("220 mail.example ESMTP\r\n"):                                                                         "reply: not Redis: it speaks SMTP or FTP",
 		answer("+OK\r\n"):                                                                                           `reply: PING was answered with "OK", want "PONG"`,
-		answer("+pong\r\n"):                                                                                         `reply: PING was answered with "pong", want "PONG"`,
-		answer("+PONG \r\n"):                                                                                        `reply: PING was answered with "PONG ", want "PONG"`,
-		answer("$4\r\nPONG\r\n"):                                                                                    "reply: …",
-		answer(":1\r\n"):                                                                                            "reply: …",
-		answer("*1\r\n+PONG\r\n"):                                                                                   "reply: …",
-		answer("+PONG\n"):                                                                                           "reply: …",
-		answer("-\r\n"):                                                                                             "reply: …",
-		answer("-ERR \x1b[31mred\x07\tbell\r\n"):                                                                    `reply: ERR \x1b[31mred\a\tbell`,
-		testbed.Serve(t, func(conn net.Conn) { bufio.NewReader(conn).ReadString('G') }):                              "reply: …closed the connection…",
-		testbed.Serve(t, func(conn net.Conn) { bufio.NewReader(conn).ReadString('G'); io.WriteString(conn, "+PO") }): "reply: …closed the connection…",
 	} {
 		check(t, vars{"addr": addr}, []row{{"--redis redis://$addr", 1, "FAIL  redis  redis://$addr  " + why}})
 	}

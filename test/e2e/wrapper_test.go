@@ -39,9 +39,9 @@ func TestOrder(t *testing.T) {
 	})
 	t.Run("wait passes", func(t *testing.T) {
 		t.Parallel()
-		db := dead(t)
+		db := closedAddr(t)
 		s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--wait", "1h", "--interval", "1h", "--tcp", "up="+accept(t), "--tcp", "db="+db, "--", "sh", "-c", "touch started; exec sleep 600")
-		s.says(t, "stderr", "\nhealthcheck: waiting for db: connect: connection refused\n")
+		s.waitOutput(t, "stderr", "\nhealthcheck: waiting for db: connect: connection refused\n")
 		s.wantNotStarted(t)
 		if status, _, body := s.get(t, "/healthz"); status != 503 || body != `{"status":"error"}`+"\n" {
 			t.Errorf("/healthz while waiting: %d %q, want 503", status, body)
@@ -66,7 +66,7 @@ func TestOrder(t *testing.T) {
 	})
 	t.Run("wait runs out", func(t *testing.T) {
 		t.Parallel()
-		open, closed := accept(t), dead(t)
+		open, closed := accept(t), closedAddr(t)
 		s := serve(t, nil, "--wait", "700ms", "--tcp", "up="+open, "--tcp", "db="+closed, "--", "touch", "started")
 		if got := s.status(t); got != 1 {
 			t.Errorf("status %d, want 1", got)
@@ -122,10 +122,10 @@ func TestCommandStatus(t *testing.T) {
 		return path
 	}
 	elf := "\x7fELF\x02\x01\x01" + strings.Repeat("\x00", 9) + "\x02\x00\x16\x00" + strings.Repeat("\x00", 44) // for S/390
-	foreign := write("foreign", elf, 0o755)
-	plain := write("plain", "exit 9\n", 0o644)
-	bare := write("bare", "exit $1\n", 0o755)
-	lost := write("lost", "#!/no/such/interpreter\n", 0o755)
+	v := vars{"dir": dir, "foreign": write("foreign", elf, 0o755),
+		"plain": write("plain", "exit 9\n", 0o644),
+		"bare":  write("bare", "exit $1\n", 0o755),
+		"lost":  write("lost", "#!/no/such/interpreter\n", 0o755)}
 
 	for _, tt := range []struct {
 		args   string
@@ -149,21 +149,21 @@ func TestCommandStatus(t *testing.T) {
 		{"--success-status 143 --success-status 3 -- sh -c 'exit 3'", 0, ""},
 		{"--success-status 143 -- sh -c 'exit 3'", 3, ""},
 		{"--success-status 0 -- false", 1, ""},
-		{"-- " + bare + " 9", 9, ""},
+		{"-- $bare 9", 9, ""},
 		{"-- -- sh -c 'exit 0'", 127, "healthcheck: --: not found in PATH (…)\n"}, // untouched: the second -- is CMD
 		{"-- --version", 127, "healthcheck: --version: not found in PATH (…)\n"},
 		{"-- no-such-command", 127, "healthcheck: no-such-command: not found in PATH (…)\n"},
-		{"-- " + dir + "/none", 127, "healthcheck: " + dir + "/none: not found\n"},
-		{"-- " + lost, 127, "healthcheck: " + lost + ": its interpreter \"/no/such/interpreter\" was not found\n"},
+		{"-- $dir/none", 127, "healthcheck: $dir/none: not found\n"},
+		{"-- $lost", 127, "healthcheck: $lost: its interpreter \"/no/such/interpreter\" was not found\n"},
 		{"-- ''", 127, "healthcheck: \"\": the command is empty\n"},
-		{"-- " + plain, 126, "healthcheck: " + plain + ": permission denied: the file is not executable (mode 0644)\n"},
-		{"-- " + dir, 126, "healthcheck: " + dir + ": is a directory\n"},
-		{"-- " + foreign, 126, "healthcheck: " + foreign + ": exec format error: the file is for s390x, this machine is …\n"},
+		{"-- $plain", 126, "healthcheck: $plain: permission denied: the file is not executable (mode 0644)\n"},
+		{"-- $dir", 126, "healthcheck: $dir: is a directory\n"},
+		{"-- $foreign", 126, "healthcheck: $foreign: exec format error: the file is for s390x, this machine is …\n"},
 	} {
 		t.Run(strings.ReplaceAll(tt.args, "/", "∕"), func(t *testing.T) {
 			t.Parallel()
-			got := run(t, []string{"PATH=" + os.Getenv("PATH")}, words(tt.args)...)
-			if want := regexp.MustCompile("^" + pattern(tt.stderr) + "$"); got.status != tt.status || got.stdout != "" || !want.MatchString(got.stderr) {
+			got := run(t, []string{"PATH=" + os.Getenv("PATH")}, words(v.expand(t, tt.args))...)
+			if want := regexp.MustCompile("^" + pattern(v.expand(t, tt.stderr)) + "$"); got.status != tt.status || got.stdout != "" || !want.MatchString(got.stderr) {
 				t.Errorf("healthcheck %s = %d, stdout %q, stderr %q, want %d, %q", tt.args, got.status, got.stdout, got.stderr, tt.status, tt.stderr)
 			}
 		})
@@ -267,12 +267,12 @@ func TestSignals(t *testing.T) {
 			t.Parallel()
 			s := serve(t, []string{tt.env}, append(append(words(tt.args), "--"), catcher...)...)
 			want := "ready\n"
-			s.says(t, "stdout", want)
+			s.waitOutput(t, "stdout", want)
 			for _, step := range tt.steps {
 				s.signal(t, step.send)
 				if step.got != "" {
 					want += step.got + "\n"
-					s.says(t, "stdout", want)
+					s.waitOutput(t, "stdout", want)
 				}
 			}
 			if got := s.status(t); got != tt.status {
@@ -306,11 +306,11 @@ func TestSignalGroup(t *testing.T) {
 		t.Run(tt.args+tt.env, func(t *testing.T) {
 			t.Parallel()
 			s := serve(t, []string{tt.env}, append(words(tt.args), "--", "perl", "-e", family, strconv.Itoa(os.Getpid()))...)
-			s.says(t, "stdout", "ready\nready\n")
+			s.waitOutput(t, "stdout", "ready\nready\n")
 			s.signal(t, syscall.SIGUSR1)
-			s.says(t, "stdout", "parent\n")
+			s.waitOutput(t, "stdout", "parent\n")
 			if len(tt.want) > 1 {
-				s.says(t, "stdout", "child\n")
+				s.waitOutput(t, "stdout", "child\n")
 			}
 			s.signal(t, syscall.SIGUSR2)
 			if got := s.status(t); got != 7 {

@@ -290,7 +290,16 @@ func busybox(t *testing.T, name string) {
 func checkout(t *testing.T, to string) {
 	t.Helper()
 	from := filepath.Dir(do(t, "go", "env", "GOMOD"))
-	parts := []string{"go.mod", "Dockerfile", ".dockerignore", "export", "probe", "promtext", "supervise", "wire", "tools/build.sh", "tools/image"}
+	parts := []string{"Dockerfile", ".dockerignore", "tools/image"}
+	ignore, err := os.ReadFile(filepath.Join(from, ".dockerignore"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(ignore)) { // the folders and files that it lets in
+		if part, ok := strings.CutPrefix(strings.TrimSpace(line), "!"); ok && !strings.ContainsRune(part, '*') {
+			parts = append(parts, part)
+		}
+	}
 	sources, _ := filepath.Glob(filepath.Join(from, "*.go"))
 	for _, path := range sources {
 		parts = append(parts, filepath.Base(path))
