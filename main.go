@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -120,21 +121,43 @@ func complain(stderr io.Writer, err error) int {
 // runProbe runs the checks once, or until all pass, and prints the results.
 func runProbe(c *config, checks []*probe.Check, signals *supervise.Signals, stdout, stderr *os.File) int {
 	go exitOnSignal(signals) // ends with the process
+	progress := &limitedWriter{w: stderr, left: maxProgress}
 	var results []probe.Result
 	if c.wait > 0 {
-		results = probe.Wait(context.Background(), checks, c.wait, logWaiting(stderr))
+		results = probe.Wait(context.Background(), checks, c.wait, logWaiting(progress))
 	} else {
 		results = probe.RunAll(context.Background(), checks)
 	}
-	if c.json {
-		io.WriteString(stdout, probe.JSON(results))
+	if room := probe.MaxOutput - progress.written; c.json {
+		io.WriteString(stdout, probe.JSON(results, room))
 	} else {
-		io.WriteString(stdout, probe.Lines(results, isTerminal(stdout)))
+		io.WriteString(stdout, probe.Lines(results, isTerminal(stdout), room))
 	}
 	if probe.Verdict(results) == probe.Failed {
 		return exitFailed
 	}
 	return exitOK
+}
+
+// maxProgress is how many bytes a probe prints of what --wait waits for. Docker keeps 4,096 bytes of a probe's output, and the
+// result comes last.
+const maxProgress = 1024
+
+// A limitedWriter writes as long as whole texts fit, and drops the rest. It counts what it has written.
+type limitedWriter struct {
+	w       io.Writer
+	left    int
+	written int
+}
+
+func (l *limitedWriter) Write(text []byte) (int, error) {
+	if len(text) > l.left {
+		l.left = 0
+		return len(text), nil
+	}
+	l.left -= len(text)
+	l.written += len(text)
+	return l.w.Write(text)
 }
 
 // exitOnSignal ends a probe that is told to stop. If no signals are registered only QUIT needs it: a Go program that QUIT ends
@@ -173,7 +196,7 @@ func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, st
 			return 128 + int(sig)
 		}
 		if probe.Verdict(results) == probe.Failed {
-			logLine(stderr, fmt.Sprintf("healthcheck: gave up after %v, CMD is not started\n%s", c.wait, probe.Lines(results, false)))
+			logLine(stderr, fmt.Sprintf("healthcheck: gave up after %v, CMD is not started\n%s", c.wait, probe.Lines(results, false, probe.MaxOutput)))
 			return exitFailed
 		}
 	}
@@ -213,6 +236,10 @@ func runSidecar(c *config, checks []*probe.Check, signals *supervise.Signals, st
 	return exitOK
 }
 
+// gcPercent keeps the exporter small: with Go's default of 100 it grew to 12.3 MiB after 5,400 scrapes, with 25 to 9.4, at the
+// same CPU time.
+const gcPercent = 25
+
 // serve binds the metrics address, logs it, and starts to answer. It returns nil without --export-prom.
 func serve(c *config, monitor *probe.Monitor, signals *supervise.Signals, stderr io.Writer) (*export.Exporter, error) {
 	if c.export == "" {
@@ -234,6 +261,9 @@ func serve(c *config, monitor *probe.Monitor, signals *supervise.Signals, stderr
 		ServiceVersion: cmp.Or(os.Getenv("SERVICE_VERSION"), Version)}
 	if c.hasCommand {
 		settings.Command = filepath.Base(c.command[0])
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	exporter := export.New(settings)
 	go exporter.Serve(listener) // ends with the process

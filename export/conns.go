@@ -3,6 +3,7 @@ package export
 import (
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -11,13 +12,15 @@ import (
 // maxConnections is how many clients may be connected at once.
 const maxConnections = 512
 
-// connectionLimit is maxConnections, or half of the file descriptors if that is less: the checks need the other half.
+// connectionLimit is maxConnections, or half of the file descriptors that are still free if that is less: the checks need
+// the other half.
 func connectionLimit() int {
 	var files syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) != nil {
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) != nil || files.Cur > 1<<20 {
 		return maxConnections
 	}
-	return int(max(1, min(maxConnections, files.Cur/2)))
+	open, _ := os.ReadDir("/proc/self/fd") // the descriptor that reads it is one of them
+	return max(1, min(maxConnections, (int(files.Cur)-len(open))/2))
 }
 
 // connections bounds how many clients are connected at once. Beyond the limit the connection idle longest is closed, so

@@ -2,6 +2,7 @@ package export
 
 import (
 	"net/http"
+	"sync"
 	"time"
 
 	"alfred/healthcheck/probe"
@@ -129,7 +130,7 @@ func (e *Exporter) writeCommand(w *promtext.Writer) {
 	if p != nil {
 		w.Gauge("healthcheck_command_start_time_seconds", "When CMD was started, in Unix time.")
 		w.Sample(unixSeconds(p.Started()))
-		if u, err := p.Usage(); err == nil {
+		if u, err := e.usage.read(p); err == nil {
 			writeUsage(w, u)
 		}
 	}
@@ -141,6 +142,27 @@ func (e *Exporter) writeCommand(w *promtext.Writer) {
 			w.Sample(float64(n), label("signal", name))
 		}
 	}
+}
+
+// usageMaxAge is how long a reading of /proc is used again, so that a flood of scrapes cannot take a processor.
+const usageMaxAge = time.Second
+
+// A usageCache keeps the last reading of the command's resource usage.
+type usageCache struct {
+	mu   sync.Mutex // guards the rest; held while /proc is read
+	at   time.Time
+	last supervise.Usage
+	err  error
+}
+
+func (c *usageCache) read(p *supervise.Process) (supervise.Usage, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.at) >= usageMaxAge {
+		c.last, c.err = p.Usage()
+		c.at = time.Now()
+	}
+	return c.last, c.err
 }
 
 func writeUsage(w *promtext.Writer, u supervise.Usage) {

@@ -82,7 +82,7 @@ func (e *Exporter) writeCommandCard(p *pageWriter) {
 		p.printf(`<section class="error"><h2>Command <b>ended</b></h2><dl>`)
 	}
 	if process != nil {
-		if u, err := process.Usage(); err == nil {
+		if u, err := e.usage.read(process); err == nil {
 			p.printf(`<dt>CPU time</dt><dd>%s s</dd>`, fmt.Sprintf("%.2f", u.UserSeconds+u.SystemSeconds))
 			p.printf(`<dt>memory</dt><dd>%s MiB</dd><dt>processes</dt><dd>%v</dd>`, fmt.Sprintf("%.1f", float64(u.ResidentBytes)/(1<<20)), u.Processes)
 		}

@@ -51,6 +51,7 @@ type Exporter struct {
 	process  atomic.Pointer[supervise.Process]
 	handlers chan struct{} // holds an element for each request that is being answered
 	scrapes  sync.Pool     // of *scrape
+	usage    usageCache
 	conns    connections
 }
 
@@ -136,7 +137,7 @@ func (e *Exporter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Length", strconv.Itoa(len(a.body)))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 	w.WriteHeader(a.status)
 	w.Write(a.body) // net/http leaves the body out for HEAD
 }

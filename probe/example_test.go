@@ -110,14 +110,14 @@ func ExampleLines() {
 	fmt.Print(probe.Lines([]probe.Result{
 		{Check: database, Status: probe.OK, Message: "PostgreSQL 15.18, SELECT 1 answered", Duration: 4200 * time.Microsecond},
 		{Check: cache, Status: probe.Failed, Phase: probe.PhaseAuth, Message: "NOAUTH Authentication required.", Duration: 900 * time.Microsecond},
-	}, false))
+	}, false, probe.MaxOutput))
 	// Output:
 	// ok    database  postgres://app@db/shop  PostgreSQL 15.18, SELECT 1 answered    4.2ms
 	// FAIL  redis     redis://cache:6379      auth: NOAUTH Authentication required.  0.9ms
 }
 
 func ExampleJSON() {
-	fmt.Print(probe.JSON([]probe.Result{{Check: check("tcp", "db:5432"), Status: probe.OK, Message: "connected", Duration: time.Millisecond}}))
+	fmt.Print(probe.JSON([]probe.Result{{Check: check("tcp", "db:5432"), Status: probe.OK, Message: "connected", Duration: time.Millisecond}}, probe.MaxOutput))
 	// Output:
 	// {"status":"ok","checks":[{"name":"tcp","type":"tcp","target":"db:5432","status":"ok","message":"connected","duration_seconds":0.001}]}
 }

@@ -61,7 +61,7 @@ func (r *run) failIO(phase Phase, err error) *failure {
 	case isTimeout(err), errors.Is(err, net.ErrClosed): // nothing but the deadline closes it
 		return timedOut(phase, r.timeoutText())
 	case errors.As(err, &dns):
-		return fail(PhaseResolve, dns.Err)
+		return fail(PhaseResolve, resolverText(dns.Err))
 	case errors.As(err, &certificate):
 		err = certificate.Err
 	case errors.As(err, &record):
@@ -95,6 +95,15 @@ func (r *run) timeoutText() string {
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout()
+}
+
+// resolverText is the resolver's text without the addresses of "read udp 10.0.0.9:41370->10.0.0.2:53: read: connection refused":
+// the source port differs from try to try, and would make each a new reason to log.
+func resolverText(s string) string {
+	if i := strings.LastIndex(s, ": "); i >= 0 {
+		return "name server: " + s[i+len(": "):]
+	}
+	return s
 }
 
 // remoteAlert is the Op of the net.OpError with which crypto/tls reports an alert from the peer.

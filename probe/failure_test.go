@@ -28,6 +28,8 @@ func TestFailIO(t *testing.T) {
 		{"key derivation", &wire.IterationsError{Iterations: 5, Err: context.DeadlineExceeded}, failure{phase: PhaseAuth, text: "timeout after 5s, in the SCRAM key derivation of 5 iterations", timedOut: true}},
 		{"errno", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, failure{phase: PhaseAuth, text: "connection refused"}},
 		{"no such host", &net.DNSError{Err: "no such host", Name: "s3cr3t"}, failure{phase: PhaseResolve, text: "no such host"}},
+		{"name server refuses", &net.DNSError{Err: "read udp 127.0.0.1:41370->127.0.0.53:53: read: connection refused", Name: "s3cr3t"},
+			failure{phase: PhaseResolve, text: "name server: connection refused"}},
 		{"no name server", &net.DNSError{Err: "i/o timeout", IsTimeout: true}, failure{phase: PhaseResolve, text: "no answer from the name server", timedOut: true}},
 		{"no TLS", tls.RecordHeaderError{Msg: "x"}, failure{phase: PhaseAuth, text: "the server does not speak TLS"}},
 		{"alert", &net.OpError{Op: remoteAlert, Err: errors.New("tls: bad certificate")}, failure{phase: PhaseTLS, text: "the server refuses: bad certificate"}},

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
@@ -270,7 +271,10 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 	switch {
 	case !setup.accepts(resp.StatusCode):
 		return fail(PhaseReply, seen)
-	case setup.body != nil && !setup.body.Match(body):
+	case setup.body != nil && !matches(ctx, setup.body, body):
+		if err := ctx.Err(); err != nil {
+			return r.failIO(PhaseReply, err)
+		}
 		return fail(PhaseReply, seen+", body does not match --http-body")
 	case ok && statusOf(health.status) == Failed:
 		return fail(PhaseReply, seen)
@@ -278,6 +282,25 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 	r.Status = statusOf(health.status)
 	r.Message = seen
 	return nil
+}
+
+// matches reports whether a pattern matches a text. It reports false once ctx is done: the time that package regexp takes is
+// linear in the text, but a large pattern can take a millisecond for each of its bytes.
+func matches(ctx context.Context, pattern *regexp.Regexp, text []byte) bool {
+	return pattern.MatchReader(&boundReader{ctx, bytes.NewReader(text)}) && ctx.Err() == nil
+}
+
+// A boundReader ends once its context is done.
+type boundReader struct {
+	ctx context.Context
+	*bytes.Reader
+}
+
+func (r *boundReader) ReadRune() (rune, int, error) {
+	if r.ctx.Err() != nil {
+		return 0, 0, io.EOF
+	}
+	return r.Reader.ReadRune()
 }
 
 // fetch sends the request, and another for as long as the answer is a redirect, and returns the final answer. It does so in the

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"alfred/healthcheck/test/testbed"
 )
@@ -85,6 +86,16 @@ func TestHTTPAnswers(t *testing.T) {
 	}
 	if r := tryOut(t, Options{}, "http", "http://"+testbed.Serve(t, func(net.Conn) {})); !strings.HasPrefix(r.Seen(), "reply: ") {
 		t.Errorf("closed at once: %q", r.Seen())
+	}
+}
+
+// TestCostlyPattern has a body and a pattern whose match takes seconds. The deadline ends it.
+func TestCostlyPattern(t *testing.T) {
+	costly := strings.Repeat("(a|b?|[a-f]*)*", 400) + "z"
+	addr := answers(t, "HTTP/1.1 200 OK\n", strings.Repeat("a", maxBody-1))
+	r := tryOut(t, Options{Timeout: 500 * time.Millisecond, HTTPBody: costly}, "http", "http://"+addr)
+	if r.Seen() != "reply: timeout after 500ms" || !r.TimedOut || r.Duration > time.Second {
+		t.Errorf("%q after %v, want a timeout after 500ms", r.Seen(), r.Duration)
 	}
 }
 

@@ -9,16 +9,16 @@ import (
 	"unicode"
 )
 
-// maxOutput is the most that a report takes, in bytes: Docker keeps 4,096 of a probe's output.
-const maxOutput = 4095
+// MaxOutput is the most that a probe prints, in bytes: Docker keeps 4,096 of its standard output and standard error together.
+const MaxOutput = 4095
 
 // maxLines is more results than a report of that length can show.
-const maxLines = maxOutput / len("FAIL  n  t  m  0.0ms\n")
+const maxLines = MaxOutput / len("FAIL  n  t  m  0.0ms\n")
 
 // Lines is the report for people: one line for each result, aligned, in colour where that is asked for. However much the
-// peers said, and however many checks there are, it stays under 4,096 bytes: first texts are cut, then
+// peers said, and however many checks there are, it takes at most maxOutput bytes: first texts are cut, then
 // lines that say ok are counted, not shown.
-func Lines(results []Result, colour bool) string {
+func Lines(results []Result, colour bool, maxOutput int) string {
 	for _, limit := range []int{maxMessage, 200, 120, 80, 48, 32} {
 		if len(results) > maxLines {
 			break
@@ -38,12 +38,12 @@ func Lines(results []Result, colour bool) string {
 		if len(s) <= maxOutput {
 			return s
 		}
-		n = fewer(n, len(s))
+		n = fewer(n, len(s), maxOutput)
 	}
 }
 
 // fewer is how many results to try next where n took size bytes, which is too many.
-func fewer(n, size int) int { return n - max(1, n*(size-maxOutput)/size) }
+func fewer(n, size, maxOutput int) int { return n - max(1, n*(size-maxOutput)/size) }
 
 // lines renders the table with each text cut to limit bytes.
 func lines(results []Result, limit int, colour bool) string {
@@ -105,9 +105,9 @@ func duration(d time.Duration) string {
 	return fmt.Sprintf("%.2fs", d.Seconds())
 }
 
-// JSON is the report for programs, one document on one line. It stays under 4,096 bytes as Lines does: first texts are
+// JSON is the report for programs, one document on one line. It takes at most maxOutput bytes, as Lines does: first texts are
 // cut, then checks are counted as "omitted", not shown, the failed ones last.
-func JSON(results []Result) string {
+func JSON(results []Result, maxOutput int) string {
 	var b []byte
 	for _, limit := range []int{maxMessage, 200, 120, 80, 48, 32, 0} {
 		if len(results) > maxLines {
@@ -126,7 +126,7 @@ func JSON(results []Result) string {
 		}
 	}
 	results = ranked
-	for n := min(len(results), maxLines); ; n = fewer(n, len(b)) {
+	for n := min(len(results), maxLines); ; n = fewer(n, len(b), maxOutput) {
 		if b = appendDocument(b[:0], results, n, 0); len(b) <= maxOutput {
 			return string(b)
 		}

@@ -394,7 +394,7 @@ func TestPageSource(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--tcp", accept(t), "--", "sleep", "60")
 	_, header, body := s.get(t, "/")
-	if got := header.Get("Content-Security-Policy"); got != "default-src 'none'; style-src 'unsafe-inline'" {
+	if got := header.Get("Content-Security-Policy"); got != "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'" {
 		t.Errorf("Content-Security-Policy %q", got)
 	}
 	if header.Get("Cache-Control") != "no-store" {
