@@ -135,7 +135,7 @@ func ExampleWait() {
 	}
 	defer l.Close()
 	c := check("tcp", "broker="+l.Addr().String())
-	results := probe.Wait(context.Background(), []*probe.Check{c}, time.Minute, func(r probe.Result) {
+	results := probe.Wait(context.Background(), []*probe.Check{c}, probe.Limits{All: time.Minute}, func(r probe.Result) {
 		fmt.Println("waiting for", r.Check.Name)
 	})
 	fmt.Println(results[0].Seen())
@@ -148,15 +148,15 @@ func ExampleMonitor() {
 	defer service.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	m := probe.NewMonitor([]*probe.Check{check("http", service.URL)}, time.Hour, func(s probe.State) {
-		fmt.Println("told:", s.Check.Name, s.Last.Status)
+	m := probe.NewMonitor([]*probe.Check{check("http", service.URL)}, probe.MonitorOptions{Interval: time.Hour, Changed: func(s probe.State) {
+		fmt.Println("changed:", s.Check.Name, s.Status)
 		cancel()
-	})
+	}})
 	m.Run(ctx)
 	for _, s := range m.States(nil) {
-		fmt.Println(s.Healthy(), s.Failures, s.Last.Seen())
+		fmt.Println(s.Passed(), s.Failures, s.Last.Seen())
 	}
 	// Output:
-	// told: http error
+	// changed: http error
 	// false 1 reply: 200 OK, status "down"
 }

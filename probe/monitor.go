@@ -7,61 +7,118 @@ import (
 	"time"
 )
 
+// Further statuses of a check that a Monitor runs.
+const (
+	Starting Status = "starting" // it has never passed, and its start period is not over
+	Unknown  Status = "unknown"  // there is no check
+)
+
+// maxHistory is how many runs of a check a Monitor remembers.
+const maxHistory = 60
+
+// relogAfter is how long a check that fails stays silent in the log if its reason changes.
+const relogAfter = time.Minute
+
 // A State is what is known of one check while a Monitor runs it.
 type State struct {
-	Check *Check
-	Last  Result    // of the last run that ended; its Check is nil before the first has
-	Since time.Time // when it went to the status that it has
+	Check  *Check
+	Status Status    // Starting, OK, Degraded or Failed; Failed only after MonitorOptions.Retries failures in a row
+	Since  time.Time // when Status last changed, zero before the first change
+	Last   Result    // of the last run that ended; its Check is nil before the first has
 
-	Successes, Failures, Timeouts uint64 // runs by result; a timeout is no failure here
-	ConsecutiveFailures           uint64 // runs without success since the last one
+	// Runs by result; a timeout is not counted as a failure. Failures while the check is starting are not counted.
+	Successes, Failures, Timeouts uint64
+	ConsecutiveFailures           uint64 // counted failures and timeouts since the last success
 	LastSuccess                   time.Time
 }
 
-// Known reports whether the check has run.
-func (s *State) Known() bool { return s.Last.Check != nil }
+// Known reports whether the check has been judged: it has passed, or it has failed after its start period.
+func (s *State) Known() bool { return s.Status != Starting }
 
-// Healthy reports whether the check's last run passed.
-func (s *State) Healthy() bool { return s.Known() && s.Last.Status != Failed }
+// Passed reports whether the check's last run passed.
+func (s *State) Passed() bool { return s.Known() && s.Last.Status != Failed }
 
-// A Monitor runs checks on an interval and keeps what they saw. Each check has a goroutine of its own, so that a slow
-// one holds up no other, and none runs twice at once.
-type Monitor struct {
-	interval time.Duration
-	changed  func(State)
-
-	mu     sync.Mutex // guards states; never held while a check runs or changed does
-	states []State
-
-	telling sync.Mutex // held while changed runs
+// A Run is one run of a check as its history keeps it.
+type Run struct {
+	Start    time.Time
+	Duration time.Duration
+	Status   Status
+	Seen     string // as Result.Seen
 }
 
-// NewMonitor returns a monitor for checks. A check that goes from healthy to failed, or back, or whose first run fails, is
-// told to changed; calls come from several goroutines, one at a time.
-func NewMonitor(checks []*Check, interval time.Duration, changed func(State)) *Monitor {
-	m := &Monitor{interval: interval, changed: changed}
+// MonitorOptions say how a Monitor runs its checks and when it judges them.
+type MonitorOptions struct {
+	Interval    time.Duration // between two runs of a check
+	StartPeriod time.Duration // from Run on, for checks that have never passed
+	Retries     int           // failures in a row before a check counts as failed; 0 is 1
+
+	// Changed is called when a check goes from ok to failed or back, and at most once a minute when the reason of a
+	// failure changes. Calls come from several goroutines, one at a time. It may block: that delays no check's result.
+	Changed func(State)
+}
+
+// A Monitor runs checks on an interval and keeps what they saw. Each check has its own goroutine, so a slow one delays no
+// other, and none runs twice at once.
+//
+// A check is starting until it passes once or its start period is over:
+//
+//	          passes                 fails Retries times in a row
+//	starting ────────▶ ok, degraded ─────────────────────────────▶ failed
+//	    │                    ▲                passes                 │ ▲
+//	    │                    └───────────────────────────────────────┘ │
+//	    └──────────────────────────────────────────────────────────────┘
+//	                 fails after the start period
+type Monitor struct {
+	options MonitorOptions
+
+	mu       sync.Mutex // guards what follows; never held while a check runs or Changed does
+	states   []State
+	logs     []logState
+	history  [][]Run   // of each check, oldest first
+	startEnd time.Time // when the start period ends, zero before Run
+	quiet    bool
+
+	changing sync.Mutex // held while Changed runs
+}
+
+// A logState is what was last logged of one check.
+type logState struct {
+	at     time.Time
+	reason string
+}
+
+// NewMonitor returns a Monitor for checks, which are starting.
+func NewMonitor(checks []*Check, o MonitorOptions) *Monitor {
+	o.Retries = max(o.Retries, 1)
+	m := &Monitor{options: o, logs: make([]logState, len(checks)), history: make([][]Run, len(checks))}
 	for _, c := range checks {
-		m.states = append(m.states, State{Check: c})
+		m.states = append(m.states, State{Check: c, Status: Starting})
 	}
 	return m
 }
 
-// Wait is the function Wait for the monitor's checks, before Run: what they see meanwhile is kept, and told to report alone.
-func (m *Monitor) Wait(ctx context.Context, limit time.Duration, report func(Result)) []Result {
+// Wait is the function Wait for the monitor's checks, before Run. Their results are kept, and reported to report alone.
+func (m *Monitor) Wait(ctx context.Context, limits Limits, report func(Result)) []Result {
 	var checks []*Check
 	for i := range m.states {
 		checks = append(checks, m.states[i].Check) // never written to
 	}
-	return wait(ctx, checks, limit, report, func(results []Result) {
-		for i, r := range results {
-			m.note(i, r)
-		}
-	})
+	return wait(ctx, checks, limits, report, m.noteOf)
 }
 
-// Run runs the checks until ctx is done, and blocks until then. All start together; from then on each comes once in
-// every interval, spread evenly over it.
+// Quiet ends all calls of Changed, for when the command is stopping.
+func (m *Monitor) Quiet() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.quiet = true
+}
+
+// Run runs the checks until ctx is done, and blocks until then. All start together. A check that is starting is retried with the
+// back-off of Wait; any other runs once in every interval, spread evenly over it.
 func (m *Monitor) Run(ctx context.Context) {
+	m.mu.Lock()
+	m.startEnd = time.Now().Add(m.options.StartPeriod)
+	m.mu.Unlock()
 	var running sync.WaitGroup
 	for i := range m.states {
 		running.Go(func() { m.runOne(ctx, i) })
@@ -69,48 +126,64 @@ func (m *Monitor) Run(ctx context.Context) {
 	running.Wait()
 }
 
-// runOne runs one check again and again. A run that takes longer than the interval makes the turns that it covers
-// drop out; they are not made up for.
+// runOne runs one check again and again. If a run overruns the interval, the missed ticks are skipped.
 func (m *Monitor) runOne(ctx context.Context, i int) {
 	check := m.states[i].Check // never written to
-	next := time.Now().Add(m.interval * time.Duration(i+1) / time.Duration(len(m.states)))
+	interval := m.options.Interval
+	next := time.Now().Add(interval * time.Duration(i+1) / time.Duration(len(m.states)))
+	backoff := minBackoff
 	for {
 		result := check.Run(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if state, news := m.note(i, result); news { // it may block, on a log that nobody reads
-			m.telling.Lock()
-			m.changed(state)
-			m.telling.Unlock()
+		state, log := m.note(i, result)
+		if log { // Changed may block, on a log that nobody reads
+			m.changing.Lock()
+			m.options.Changed(state)
+			m.changing.Unlock()
 		}
-		for !next.After(time.Now()) {
-			next = next.Add(m.interval)
+		now := time.Now()
+		for !next.After(now) {
+			next = next.Add(interval)
+		}
+		pause := next.Sub(now)
+		if state.Status == Starting {
+			pause = min(pause, backoff, max(m.startEnd.Sub(now), 0))
+			backoff = min(2*backoff, maxBackoff)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(time.Until(next)):
-			next = next.Add(m.interval)
+		case <-time.After(pause):
 		}
 	}
 }
 
-// note keeps a result, and reports whether it is news for the log.
-func (m *Monitor) note(i int, r Result) (state State, news bool) {
+// noteOf is note for a check that the monitor was given.
+func (m *Monitor) noteOf(r Result) {
+	m.note(slices.IndexFunc(m.states, func(s State) bool { return s.Check == r.Check }), r)
+}
+
+// note keeps a result, and reports whether it is to be logged.
+func (m *Monitor) note(i int, r Result) (state State, log bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := &m.states[i]
-	healthy := r.Status != Failed
-	news = s.Known() && s.Healthy() != healthy || !s.Known() && !healthy
-	if s.Last.Status != r.Status {
-		s.Since = r.Start.Add(r.Duration)
-	}
 	s.Last = r
+	ended := r.Start.Add(r.Duration)
+	failed := r.Status == Failed
+	if failed && s.Status == Starting && (m.startEnd.IsZero() || ended.Before(m.startEnd)) {
+		return *s, false
+	}
+	m.history[i] = append(m.history[i], Run{r.Start, r.Duration, r.Status, r.Seen()})
+	if len(m.history[i]) > maxHistory {
+		m.history[i] = slices.Delete(m.history[i], 0, 1)
+	}
 	switch {
-	case healthy:
+	case !failed:
 		s.Successes++
-		s.LastSuccess = r.Start.Add(r.Duration)
+		s.LastSuccess = ended
 		s.ConsecutiveFailures = 0
 	case r.TimedOut:
 		s.Timeouts++
@@ -119,7 +192,31 @@ func (m *Monitor) note(i int, r Result) (state State, news bool) {
 		s.Failures++
 		s.ConsecutiveFailures++
 	}
-	return *s, news
+	before := s.Status
+	switch {
+	case !failed:
+		s.Status = r.Status
+	case before == Starting || s.ConsecutiveFailures >= uint64(m.options.Retries): // it has failed for all of its start period
+		s.Status = Failed
+	}
+	if s.Status != before {
+		s.Since = ended
+	}
+	return *s, m.toLog(i, before, ended) && !m.quiet
+}
+
+// toLog reports whether a check whose status was before is to be logged.
+func (m *Monitor) toLog(i int, before Status, now time.Time) bool {
+	s, last := &m.states[i], &m.logs[i]
+	switch {
+	case s.Status == Failed && before != Failed:
+	case s.Status == Failed && s.Last.Status == Failed && s.Last.Seen() != last.reason && now.Sub(last.at) >= relogAfter:
+	case s.Status != Failed && before == Failed:
+	default:
+		return false
+	}
+	*last = logState{now, s.Last.Seen()}
+	return true
 }
 
 // States returns what is known of every check, in the order given to NewMonitor, appended to dst. It never waits for a check.
@@ -127,4 +224,16 @@ func (m *Monitor) States(dst []State) []State {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return append(slices.Grow(dst, len(m.states)), m.states...)
+}
+
+// History returns the last runs of every check, at most 60 of each, oldest first. Failures while a check was starting are not
+// among them.
+func (m *Monitor) History() [][]Run {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := make([][]Run, len(m.history))
+	for i, runs := range m.history {
+		list[i] = slices.Clone(runs)
+	}
+	return list
 }

@@ -2,66 +2,121 @@ package probe
 
 import (
 	"context"
-	"errors"
 	"slices"
+	"sync"
 	"time"
 )
 
-// Backoff between the tries of Wait.
+// Backoff between the tries of Wait, and of a Monitor's check that is starting.
 const (
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = time.Second
 )
 
-// Wait runs all checks again and again until every one passes in the same round, or limit has passed, or ctx is cancelled,
-// and returns the results of the last round. A check that fails is told to report, once for each change of its reason.
-func Wait(ctx context.Context, checks []*Check, limit time.Duration, report func(Result)) []Result {
-	return wait(ctx, checks, limit, report, func([]Result) {})
+// Limits say how long to wait for checks to pass.
+type Limits struct {
+	All   time.Duration            // for checks that Named leaves out; 0 is not to wait for them
+	Named map[string]time.Duration // by the check's name
 }
 
-// wait is Wait, which shows the results of each round to seen.
-func wait(ctx context.Context, checks []*Check, limit time.Duration, report func(Result), seen func([]Result)) []Result {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// None reports whether there is no check to wait for.
+func (l Limits) None() bool { return l.All == 0 && len(l.Named) == 0 }
+
+// of is the limit of one check, 0 if it is not waited for.
+func (l Limits) of(c *Check) time.Duration {
+	if limit, ok := l.Named[c.Name]; ok {
+		return limit
+	}
+	return l.All
+}
+
+// Wait runs the checks that limits name again and again until every one passes in the same round, or one still fails at its limit,
+// or ctx is cancelled. It returns the results of the last round. Each failure is passed to report, once for each change of its
+// reason.
+func Wait(ctx context.Context, checks []*Check, limits Limits, report func(Result)) []Result {
+	return wait(ctx, checks, limits, report, func(Result) {})
+}
+
+// A waiting is a check that is waited for.
+type waiting struct {
+	check  *Check
+	ctx    context.Context // ends at the check's own limit, or at the longest of all once it has passed
+	last   Result          // of the round before
+	reason string          // what was reported last
+}
+
+// wait is Wait, and passes every result to note.
+func wait(ctx context.Context, checks []*Check, limits Limits, report, note func(Result)) []Result {
+	var list []*waiting
+	longest := time.Duration(0)
+	for _, c := range checks {
+		if limit := limits.of(c); limit > 0 {
+			limited, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
+			list = append(list, &waiting{check: c, ctx: limited})
+			longest = max(longest, limit)
+		}
+	}
+	whole, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	reasons := map[string]string{}
-	var last []Result
 	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
-		results := RunAll(ctx, checks)
-		if errors.Is(ctx.Err(), context.Canceled) { // what failed now says nothing of the peers
+		results := runRound(list)
+		if ctx.Err() != nil { // a failure now says nothing of the peers
 			return results
 		}
-		if last != nil && ctx.Err() != nil { // cut short by the limit: what was seen before says more
-			merged := slices.Clone(results)
-			for i, r := range results {
-				if r.TimedOut {
-					merged[i] = last[i]
-				}
+		first := whole // of the contexts of failing checks, the one that ends first
+		for i, w := range list {
+			r := results[i]
+			note(r)
+			w.last = r
+			if r.Status != Failed {
+				w.ctx, w.reason = whole, ""
+				continue
 			}
-			if Verdict(merged) == Failed { // else they have not all passed in one round
-				results = merged
+			if seen := r.Seen(); seen != w.reason {
+				report(r)
+				w.reason = seen
+			}
+			if endsBefore(w.ctx, first) {
+				first = w.ctx
 			}
 		}
-		seen(results)
 		if Verdict(results) != Failed {
 			return results
 		}
-		for _, r := range results {
-			if r.Status == Failed && reasons[r.Check.Name] != r.Seen() {
-				report(r)
-			}
-			reasons[r.Check.Name] = ""
-			if r.Status == Failed {
-				reasons[r.Check.Name] = r.Seen()
-			}
-		}
-		last = results
 		select {
-		case <-ctx.Done():
-			return results
+		case <-first.Done():
 		case <-time.After(backoff):
 		}
-		if ctx.Err() != nil {
+		if first.Err() != nil {
 			return results
 		}
 	}
+}
+
+func endsBefore(a, b context.Context) bool {
+	at, _ := a.Deadline()
+	bt, _ := b.Deadline()
+	return at.Before(bt)
+}
+
+// runRound runs every check once. If a limit cuts a run short, the check's result of the round before is returned, unless all
+// would then have passed: they have not passed in one round.
+func runRound(list []*waiting) []Result {
+	results := make([]Result, len(list))
+	var running sync.WaitGroup
+	for i, w := range list {
+		running.Go(func() { results[i] = w.check.Run(w.ctx) })
+	}
+	running.Wait()
+	merged := slices.Clone(results)
+	for i, w := range list {
+		if results[i].TimedOut && w.ctx.Err() != nil && w.last.Check != nil {
+			merged[i] = w.last
+		}
+	}
+	if Verdict(merged) == Failed {
+		return merged
+	}
+	return results
 }

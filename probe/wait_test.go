@@ -24,7 +24,7 @@ func TestWaitCutShort(t *testing.T) {
 		})
 		down := fake("down", time.Minute, func(ctx context.Context, r *run) *failure { return fail(PhaseConnect, "broken") })
 		told := ""
-		results := Wait(t.Context(), []*Check{up, down}, 180*time.Millisecond, func(r Result) { told += r.Check.Name })
+		results := Wait(t.Context(), []*Check{up, down}, Limits{All: 180 * time.Millisecond}, func(r Result) { told += r.Check.Name })
 		if results[0].Status != OK || results[1].Status != Failed || told != "down" {
 			t.Errorf("results %+v, told of %q", results, told)
 		}
@@ -39,7 +39,7 @@ func TestWaitBacksOff(t *testing.T) {
 			tries = append(tries, time.Since(start))
 			return fail(PhaseConnect, "down")
 		})
-		results := Wait(t.Context(), []*Check{c}, 4*time.Second, func(Result) {})
+		results := Wait(t.Context(), []*Check{c}, Limits{All: 4 * time.Second}, func(Result) {})
 		var want []time.Duration
 		for _, ms := range []int{0, 100, 300, 700, 1500, 2500, 3500} {
 			want = append(want, time.Duration(ms)*time.Millisecond)
@@ -90,7 +90,7 @@ func TestWaitReports(t *testing.T) {
 				}))
 			}
 			var b strings.Builder
-			results := Wait(t.Context(), checks, 5*time.Second, func(r Result) { b.WriteString(r.Check.Name + ":" + r.Message + " ") })
+			results := Wait(t.Context(), checks, Limits{All: 5 * time.Second}, func(r Result) { b.WriteString(r.Check.Name + ":" + r.Message + " ") })
 			b.WriteString("|")
 			for _, r := range results {
 				if r.Message == "" {
@@ -117,14 +117,14 @@ func TestWaitKeepsTheReason(t *testing.T) {
 			return r.failIO(PhaseConnect, ctx.Err())
 		})
 		reports := 0
-		results := Wait(t.Context(), []*Check{c}, time.Second, func(Result) { reports++ })
+		results := Wait(t.Context(), []*Check{c}, Limits{All: time.Second}, func(Result) { reports++ })
 		if results[0].Message != "down" || reports != 1 {
 			t.Errorf("%q after %d reports, want down after 1", results[0].Message, reports)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
 		c := fake("x", time.Minute, func(ctx context.Context, r *run) *failure { <-ctx.Done(); return r.failIO(PhaseConnect, ctx.Err()) })
-		results := Wait(t.Context(), []*Check{c}, 300*time.Millisecond, func(Result) {})
+		results := Wait(t.Context(), []*Check{c}, Limits{All: 300 * time.Millisecond}, func(Result) {})
 		if results[0].Message != "timeout after 300ms" {
 			t.Errorf("the first run, cut: %q", results[0].Message)
 		}
@@ -138,7 +138,7 @@ func TestWaitCancelled(t *testing.T) {
 		c := fake("x", time.Minute, func(ctx context.Context, r *run) *failure { <-ctx.Done(); return r.failIO(PhaseConnect, ctx.Err()) })
 		time.AfterFunc(time.Second, cancel)
 		start := time.Now()
-		Wait(ctx, []*Check{c}, time.Minute, func(r Result) { t.Errorf("reported %q", r.Seen()) })
+		Wait(ctx, []*Check{c}, Limits{All: time.Minute}, func(r Result) { t.Errorf("reported %q", r.Seen()) })
 		if took := time.Since(start); took != time.Second {
 			t.Errorf("took %v, want 1s", took)
 		}
@@ -148,7 +148,7 @@ func TestWaitCancelled(t *testing.T) {
 		c := fake("x", time.Minute, func(ctx context.Context, r *run) *failure { return fail(PhaseConnect, "down") })
 		time.AfterFunc(50*time.Millisecond, cancel)
 		start := time.Now()
-		Wait(ctx, []*Check{c}, time.Minute, func(r Result) {})
+		Wait(ctx, []*Check{c}, Limits{All: time.Minute}, func(r Result) {})
 		if took := time.Since(start); took != 50*time.Millisecond {
 			t.Errorf("took %v between two tries, want 50ms", took)
 		}
