@@ -204,7 +204,7 @@ func usage(want string) *regexp.Regexp {
 	return regexp.MustCompile(`^healthcheck: ` + pattern(what) + "\nhint: " + pattern(strings.TrimSpace(hint)) + "\n$")
 }
 
-// accept is a peer that takes connections and says nothing.
+// accept is a peer that accepts connections and sends nothing.
 func accept(t testing.TB) string {
 	return testbed.Serve(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
 }

@@ -94,7 +94,7 @@ func TestLoad(t *testing.T) { // not beside others: it wants the processors for 
 		t.Errorf("status %d %v after TERM, want 143 at once", got, time.Since(start))
 	}
 	if got := s.output(t, "stderr"); strings.Count(got, "\n") != 2 { // the start line, and the check that fails
-		t.Errorf("stderr has more to say: %q", got)
+		t.Errorf("stderr has more than two lines: %q", got)
 	}
 }
 
@@ -104,13 +104,13 @@ func TestConnections(t *testing.T) { // not beside others: it wants the processo
 	addr := s.addr(t)
 	const held, most = 700, 512
 	var open atomic.Int32
-	dial := func(say string) {
+	dial := func(text string) {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { conn.Close() })
-		if _, err := io.WriteString(conn, say); err != nil {
+		if _, err := io.WriteString(conn, text); err != nil {
 			return
 		}
 		open.Add(1)
