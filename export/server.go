@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -149,12 +150,18 @@ func (e *Exporter) answer(s *scrape, r *http.Request) answer {
 	switch r.URL.Path {
 	case "/metrics":
 		return e.metrics(s, r.Header.Values("Accept"))
-	case "/health":
+	case "/health", "/readyz": // Kubernetes' name for it
 		return e.health()
-	case "/healthz":
+	case "/healthz", "/livez":
 		return e.liveness()
 	case "/":
 		return e.page()
+	}
+	if name, ok := strings.CutPrefix(r.URL.Path, "/health/"); ok {
+		if a, ok := e.healthOfCheck(name); ok {
+			return a
+		}
+		return answer{http.StatusNotFound, typeText, []byte("no check has this name; /health lists them\n")}
 	}
 	return answer{http.StatusNotFound, typeText, []byte("not found; there are /, /metrics, /health and /healthz\n")}
 }

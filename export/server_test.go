@@ -47,7 +47,7 @@ func onClock(t *testing.T, f func(t *testing.T, client net.Conn)) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &pipeListener{failures: 3, conns: make(chan net.Conn), closed: make(chan struct{})}
 		ended := make(chan error)
-		e := New(Config{Monitor: probe.NewMonitor(nil, time.Hour, nil)})
+		e := New(Config{Monitor: probe.NewMonitor(nil, probe.MonitorOptions{Interval: time.Hour})})
 		go func() { ended <- e.Serve(l) }()
 		client, server := net.Pipe()
 		l.conns <- server
@@ -187,8 +187,8 @@ func TestHealthSameName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := New(Config{Monitor: probe.NewMonitor(checks, time.Hour, nil), ServiceVersion: "1"})
-	e.Monitor.Wait(t.Context(), time.Minute, func(r probe.Result) { t.Error(r.Seen()) })
+	e := New(Config{Monitor: probe.NewMonitor(checks, probe.MonitorOptions{Interval: time.Hour}), ServiceVersion: "1"})
+	e.Monitor.Wait(t.Context(), probe.Limits{All: time.Minute}, func(r probe.Result) { t.Error(r.Seen()) })
 	const want = `{"status":"ok","version":"1","services":{"first":"ok","second":"ok","db":"ok","second/db":"error"}}` + "\n"
 	if got := e.health().body; string(got) != want {
 		t.Errorf("/health %s, want %s", got, want)

@@ -22,8 +22,8 @@ type Limits struct {
 // None reports whether there is no check to wait for.
 func (l Limits) None() bool { return l.All == 0 && len(l.Named) == 0 }
 
-// of is the limit of one check, 0 if it is not waited for.
-func (l Limits) of(c *Check) time.Duration {
+// Of is the limit of one check, 0 if it is not waited for.
+func (l Limits) Of(c *Check) time.Duration {
 	if limit, ok := l.Named[c.Name]; ok {
 		return limit
 	}
@@ -50,7 +50,7 @@ func wait(ctx context.Context, checks []*Check, limits Limits, report, note func
 	var list []*waiting
 	longest := time.Duration(0)
 	for _, c := range checks {
-		if limit := limits.of(c); limit > 0 {
+		if limit := limits.Of(c); limit > 0 {
 			limited, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
 			list = append(list, &waiting{check: c, ctx: limited})
