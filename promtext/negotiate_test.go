@@ -72,6 +72,20 @@ var negotiateTests = []struct {
 	{"text/plain;q=0.5|application/openmetrics-text;q=0.6", open},
 	{"text/plain;q=0.5||", text},
 
+	// The bounds of a weight, RFC 9110 section 12.4.2.
+	{"application/openmetrics-text;q=1.000,text/plain;q=0.999", open},
+	{"application/openmetrics-text;q=0.999,text/plain;q=1.000", text},
+	{"application/openmetrics-text;q=0.001,text/plain;q=0.001", open},
+	{"application/openmetrics-text;q=0.001,text/plain;q=0.002", text},
+	{"application/openmetrics-text;q=0.,text/plain;q=0.", text},
+	{"application/openmetrics-text;q=1.,text/plain;q=1.", open},
+	{"application/openmetrics-text;q=0.0001", open}, // the RFC allows three digits; more are accepted
+	{"application/openmetrics-text;q=1.0001", text},
+	{"application/openmetrics-text;q=-0.001", text},
+	{"application/openmetrics-text;q=0,application/openmetrics-text;version=1.0.0;q=0.001", open},
+	{"application/openmetrics-text;q=0.9,application/openmetrics-text;q=0.1,text/plain;q=0.5", open},
+	{"application/openmetrics-text;q=0.5,text/plain;q=0.9,text/plain;q=0.1", text},
+
 	// Garbage.
 	{"application/openmetrics-text;q=", text},
 	{"application/openmetrics-text;q", text},

@@ -127,6 +127,11 @@ func TestLibpqPassfile(t *testing.T) {
 
 func TestLookupPasswordLimits(t *testing.T) {
 	key := PassfileKey{Host: "db", Database: "shop", User: "app"}
+	const match = "db:*:*:*:pw"
+	whole := strings.Repeat("\n", maxPassfile-len(match)) + match
+	if got, err := LookupPassword(strings.NewReader(whole), key); got != "pw" || err != nil {
+		t.Errorf("LookupPassword(a file of %d bytes) = %q, %v, want %q", len(whole), got, err, "pw")
+	}
 	line := "db:*:*:*:" + strings.Repeat("x", maxPassfileLine-len("db:*:*:*:\n"))
 	if got, err := LookupPassword(strings.NewReader(line+"\n"), key); err != nil || "db:*:*:*:"+got != line {
 		t.Errorf("LookupPassword(a line of %d bytes) = %d bytes, %v, want %d", len(line)+1, len(got), err, len(line)-len("db:*:*:*:"))
@@ -138,6 +143,8 @@ func TestLookupPasswordLimits(t *testing.T) {
 		want string
 	}{
 		{"an endless line", endless("db:*:*:*:" + secret), "line 1: longer than 16384 bytes"},
+		{"a line one byte longer", strings.NewReader(line + "x\n"), "line 1: longer than 16384 bytes"},
+		{"a file one byte larger", strings.NewReader("\n" + whole), fmt.Sprintf("line %d: the file is larger than 1048576 bytes", maxPassfile-len(match)+2)},
 		{"endless lines", endless("other:*:*:*:" + secret + "\n"), "line 49933: the file is larger than 1048576 bytes"},
 		{"a failing reader", io.MultiReader(strings.NewReader("x:*:*:*:"+secret+"\ny"), iotest.ErrReader(errors.New("broken"))), "line 2: broken"},
 	} {

@@ -59,6 +59,7 @@ var pgURIs = []struct{ in, want string }{
 	{"postgres://app:%E2%82%AC@db", "host=db user=app password=€"},
 	{"postgres://app:€@db", "host=db user=app password=€"},
 	{"postgres://app:%ff%FE@db", `host=db user=app password="\xff\xfe"`},
+	{"postgres://app:%01@db", `host=db user=app password="\x01"`},
 	{"postgres://app:a%20b@db", `host=db user=app password="a b"`},
 	{"postgres://app:a b@db", `host=db user=app password="a b"`},
 	{"postgres://app:%0d%0a@db", `host=db user=app password="\r\n"`},
@@ -103,6 +104,8 @@ var pgURIs = []struct{ in, want string }{
 	{"postgres://[::1]:5433/shop", "host=::1 port=5433 dbname=shop"},
 	{"postgres://app:pw@[2001:db8::7]:5433/shop", "host=2001:db8::7 port=5433 dbname=shop user=app password=pw"},
 	{"postgres://[fe80::1%25eth0]:5433", "host=fe80::1%eth0 port=5433"},
+	{"postgres://[fe80::1%25]", "host=fe80::1%"}, // the resolver judges the zone
+	{"postgres://[fe80::1%25%30]", "host=fe80::1%0"},
 	{"postgres://[not:an:address]", "host=not:an:address"},
 	{"postgres://[200z::1]", "host=200z::1"},
 	{"postgres://[db]", "host=db"},
@@ -145,6 +148,7 @@ var pgURIs = []struct{ in, want string }{
 	{"postgres://a,b?hostaddr=10.0.0.5,fd00::5", "host=a,b hostaddr=10.0.0.5,fd00::5 port=,"},
 	{"postgres://a:1,b:2?hostaddr=,::1", "host=a,b hostaddr=,::1 port=1,2"},
 	{"postgres://?hostaddr=10.0.0.5,10.0.0.6&port=1,2", "hostaddr=10.0.0.5,10.0.0.6 port=1,2"},
+	{"postgres://?hostaddr=fe80::1%25z", "hostaddr=fe80::1%z"},
 	{"postgres://db?hostaddr=fe80::1%25eth0", "host=db hostaddr=fe80::1%eth0"},
 
 	// socket directories
@@ -325,7 +329,8 @@ var badPGURIs = []struct{ in, want, libpq string }{
 	{"postgres://db?sslpassword=hunter-2", "parameter sslpassword: unknown", accepts},
 	{"postgres://db?requiressl=1", "parameter requiressl: unknown", accepts},
 	{"postgres://db? user=a", "parameter: unknown, and its name not fit to show", refuses},
-	{"postgres://db?" + strings.Repeat("a", 64) + "=b", "parameter: unknown, and its name not fit to show", refuses},
+	{"postgres://db?" + strings.Repeat("a", maxIdentifier) + "=b", "parameter " + strings.Repeat("a", maxIdentifier) + ": unknown", refuses},
+	{"postgres://db?" + strings.Repeat("a", maxIdentifier+1) + "=b", "parameter: unknown, and its name not fit to show", refuses},
 	{"postgres://db?password=hunter&two=x", "parameter: unknown, and its name not fit to show", refuses},
 	{"postgres://db?ssl=false", "parameter ssl: may only be true", refuses},
 	{"postgres://db?ssl=True", "parameter ssl: may only be true", refuses},
@@ -348,6 +353,8 @@ var badPGURIs = []struct{ in, want, libpq string }{
 	{"postgres://a?hostaddr=127.0.0.1,127.0.0.1", "hostaddr: 2 addresses for 1 hosts", connects},
 	{"postgres://?hostaddr=db", "hostaddr 1: not an IP address", connects},
 	{"postgres://?hostaddr=127.0.0.1,[::1]", "hostaddr 2: not an IP address", connects},
+	{"postgres://?hostaddr=fe80::1%25", "hostaddr 1: not an IP address", connects},
+	{"postgres://?hostaddr=127.0.0.1%25lo", "hostaddr 1: not an IP address", connects},
 	{"postgres://?hostaddr=127.1", "hostaddr 1: not an IP address", accepts}, // inet_aton's notation
 	{"postgres://?sslmode=", "parameter sslmode: unknown value", connects},
 	{"postgres://?sslmode=on", "parameter sslmode: unknown value", connects},
@@ -387,7 +394,8 @@ var badPGURIs = []struct{ in, want, libpq string }{
 	{"postgres://app:hunter/2", "port of host 1: not a number from 1 to 65535", unasked},
 
 	{"postgres://db\x00", "the URI: holds a zero byte", unasked},
-	{"postgres://" + strings.Repeat("a", MaxPGURI), "the URI: longer than 65536 bytes", accepts},
+	{"postgres://?=" + strings.Repeat("a", MaxPGURI-len("postgres://?=")), "parameter: unknown, and its name not fit to show", refuses},
+	{"postgres://?=" + strings.Repeat("a", MaxPGURI-len("postgres://?=")+1), "the URI: longer than 65536 bytes", refuses},
 }
 
 func TestParsePGURIErrors(t *testing.T) {

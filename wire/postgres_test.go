@@ -48,6 +48,20 @@ var (
 	errFlood      = &ProtocolError{"more than 1000 messages or 256 KiB without an end"}
 )
 
+// longText and three more bytes, a name and two zeroes, fill a message of maxMessage bytes.
+var longText = strings.Repeat("x", maxMessage-minMessage-3)
+
+// notices returns notices whose lengths add up to n bytes.
+func notices(n int) string {
+	var b strings.Builder
+	for n > 0 {
+		length := min(n, maxMessage)
+		b.WriteString(msg('N', strings.Repeat("x", length-minMessage)))
+		n -= length
+	}
+	return b.String()
+}
+
 func foreignToPG(got string) error { return &ForeignError{Want: "PostgreSQL", Got: got} }
 
 func secret() (string, bool)     { return "s3cret", true }
@@ -71,7 +85,6 @@ var pgLogins = []struct {
 	{"notification", authMsg(authOK, "") + msg('A', "\x00\x00\x00\x01channel\x00payload\x00") + ready, true, nil},
 	{"no key", authMsg(authOK, "") + ready, true, nil},
 	{"long key", authMsg(authOK, "") + msg('K', strings.Repeat("k", 4+256)) + ready, true, nil},
-	{"long parameter", authMsg(authOK, "") + param("search_path", strings.Repeat("x", 20000)) + ready, true, nil},
 
 	// Refusals.
 	{"starting up", msg('E', startingUp), false, errStartingUp},
@@ -89,7 +102,15 @@ var pgLogins = []struct {
 		&PGError{Message: "could not fork new process for connection: Cannot allocate memory"}},
 	{"unframed, translated", "EКонец\n\x00", false, &PGError{Message: "Конец"}},
 	{"unframed, no end", "Esorry, too many clients already", false, &PGError{Message: "sorry, too many clients already"}},
+	{"unframed, byte 0x1f", "E\x1fabc", false, errLength("E", 0x1f616263)},
+	{"unframed, byte 0x20", "E abc", false, &PGError{Message: " abc"}},
+	{"unframed, byte 0x7e", "E~abc", false, &PGError{Message: "~abc"}},
+	{"unframed, byte 0x7f", "E\x7fabc", false, errLength("E", 0x7f616263)},
+	{"unframed, byte 0xf7", "E\xf7abc", false, &PGError{Message: "\xf7abc"}},
+	{"unframed, byte 0xf8", "E\xf8abc", false, errLength("E", 0xf8616263)},
 	{"unframed, short", "Eno", false, &PGError{Message: "no"}},
+	{"unframed, maxUnframedError", "E" + strings.Repeat("x", maxUnframedError) + "\n", false, &PGError{Message: strings.Repeat("x", maxUnframedError)}},
+	{"unframed, one more", "E" + strings.Repeat("x", maxUnframedError) + "y\n", false, &PGError{Message: strings.Repeat("x", maxUnframedError)}},
 	{"unframed, endless", "E" + strings.Repeat("x", 1<<20), false, &PGError{Message: strings.Repeat("x", maxUnframedError)}},
 
 	// Authentication.
@@ -137,25 +158,38 @@ var pgLogins = []struct {
 	{"error without end", msg('E', "SFATAL\x00"), false, &ProtocolError{"malformed ErrorResponse"}},
 
 	// Lengths.
-	{"R below 8", rawMsg('R', 7, "\x00\x00\x00"), false, errLength("R", 7)},
+	{"R of minAuthMessage", authMsg(authOK, "") + ready, true, nil},
+	{"R one shorter", rawMsg('R', minAuthMessage-1, "\x00\x00\x00"), false, errLength("R", minAuthMessage-1)},
+	{"R of maxAuthMessage", authMsg(authOK, strings.Repeat("x", maxAuthMessage-minAuthMessage)) + ready, true, nil},
+	{"R one longer", authMsg(authOK, strings.Repeat("x", maxAuthMessage-minAuthMessage+1)), false, errLength("R", maxAuthMessage+1)},
+	{"v one shorter", rawMsg('v', minAuthMessage-1, "\x00\x00\x00"), false, errLength("v", minAuthMessage-1)},
+	{"v of maxAuthMessage", msg('v', strings.Repeat("x", maxAuthMessage-minMessage)) + welcome, true, nil},
+	{"v one longer", msg('v', strings.Repeat("x", maxAuthMessage-minMessage+1)), false, errLength("v", maxAuthMessage+1)},
+	{"N of minMessage", msg('N', "") + welcome, true, nil},
+	{"N one shorter", rawMsg('N', minMessage-1, ""), false, errLength("N", minMessage-1)},
+	{"E of minMessage", msg('E', ""), false, &ProtocolError{"malformed ErrorResponse"}},
+	{"E one shorter", rawMsg('E', minMessage-1, ""), false, errLength("E", minMessage-1)},
+	{"E of maxMessage", msg('E', fields("M"+longText)), false, &PGError{Message: longText}},
+	{"E one longer", msg('E', fields("M"+longText+"x")), false, errLength("E", maxMessage+1)},
+	{"S of maxMessage", authMsg(authOK, "") + param("a", longText) + ready, true, nil},
+	{"S one longer", authMsg(authOK, "") + param("a", longText+"x"), true, errLength("S", maxMessage+1)},
 	{"R of 0", rawMsg('R', 0, "\x00\x00\x00\x00"), false, errLength("R", 0)},
-	{"R above 2000", rawMsg('R', 2001, strings.Repeat("\x00", 1997)), false, errLength("R", 2001)},
-	{"v above 2000", rawMsg('v', 2001, strings.Repeat("\x00", 1997)), false, errLength("v", 2001)},
 	{"R of 1 GiB", rawMsg('R', 1<<30, ""), false, errLength("R", 1<<30)},
 	{"R of 4 GiB", rawMsg('R', 1<<32-1, ""), false, errLength("R", 1<<32-1)},
 	{"R with the sign bit", rawMsg('R', 1<<31, ""), false, errLength("R", 1<<31)},
 	{"N of 1 GiB", rawMsg('N', 1<<30, ""), false, errLength("N", 1<<30)},
-	{"E below 8", rawMsg('E', 3, ""), false, errLength("E", 3)},
 	{"E of 1 GiB", rawMsg('E', 1<<30, ""), false, errLength("E", 1<<30)},
 	{"E of 4 GiB", rawMsg('E', 1<<32-1, ""), false, errLength("E", 1<<32-1)},
 	{"E of 4 GiB later", notice + rawMsg('E', 1<<32-1, ""), false, errLength("E", 1<<32-1)},
-	{"S below 4", authMsg(authOK, "") + rawMsg('S', 3, ""), true, errLength("S", 3)},
 	{"S of 0", authMsg(authOK, "") + rawMsg('S', 0, ""), true, errLength("S", 0)},
 	{"S of 1 GiB", authMsg(authOK, "") + rawMsg('S', 1<<30, ""), true, errLength("S", 1<<30)},
 	{"Z of 4 GiB", authMsg(authOK, "") + rawMsg('Z', 1<<32-1, ""), true, errLength("Z", 1<<32-1)},
-	{"S above 30000", authMsg(authOK, "") + rawMsg('S', 30001, ""), true, errLength("S", 30001)},
 
 	// Floods.
+	{"maxPhaseMessages", strings.Repeat(msg('N', ""), maxPhaseMessages-2) + authMsg(authOK, "") + ready, true, nil},
+	{"one message more", strings.Repeat(msg('N', ""), maxPhaseMessages-1) + authMsg(authOK, "") + ready, true, errFlood},
+	{"maxPhaseBytes", notices(maxPhaseBytes-8-5) + authMsg(authOK, "") + ready, true, nil},
+	{"one byte more", notices(maxPhaseBytes-8-4) + authMsg(authOK, "") + ready, true, errFlood},
 	{"notices", strings.Repeat(msg('N', ""), 100000), false, errFlood},
 	{"big notices", strings.Repeat(msg('N', strings.Repeat("x", 29000)), 100), false, errFlood},
 	{"parameters", authMsg(authOK, "") + strings.Repeat(param("a", "b"), 100000), true, errFlood},
@@ -266,6 +300,7 @@ func TestPGParams(t *testing.T) {
 func TestPGQuery(t *testing.T) {
 	described, complete := msg('T', "\x00\x01?column?\x00"), msg('C', "SELECT 1\x00")
 	row := func(body string) string { return described + msg('D', body) + complete + ready }
+	longValue := strings.Repeat("x", maxMessage-minMessage-6) // fills a DataRow of maxMessage bytes
 	notOne, lie := &ProtocolError{"DataRow of other than one column"}, &ProtocolError{"DataRow whose column is not as long as it says"}
 	tests := []struct {
 		in, want string
@@ -290,7 +325,12 @@ func TestPGQuery(t *testing.T) {
 		{row("\x00\x01\xff\xff\xff\xff"), "", lie}, // NULL
 		{row("\x00\x01\x7f\xff\xff\xff1"), "", lie},
 		{rawMsg('D', 1<<30, ""), "", errLength("D", 1<<30)},
-		{rawMsg('T', 30001, ""), "", errLength("T", 30001)},
+		{row("\x00\x01" + string(binary.BigEndian.AppendUint32(nil, uint32(len(longValue)))) + longValue), longValue, nil},
+		{rawMsg('D', maxMessage+1, ""), "", errLength("D", maxMessage+1)},
+		{strings.Repeat(msg('N', ""), maxPhaseMessages-4) + one, "1", nil},
+		{strings.Repeat(msg('N', ""), maxPhaseMessages-3) + one, "", errFlood},
+		{notices(maxPhaseBytes-len(one)+4) + one, "1", nil},
+		{notices(maxPhaseBytes-len(one)+4+1) + one, "", errFlood},
 		{msg('I', "") + ready, "", &ProtocolError{`unexpected message of type "I"`}},
 		{msg('G', "\x00\x00\x00") + ready, "", &ProtocolError{`unexpected message of type "G"`}},
 		{authMsg(authOK, "") + one, "", &ProtocolError{`unexpected message of type "R"`}},

@@ -196,6 +196,7 @@ var serverFirsts = []struct{ in, want string }{
 	{"r=abcX,s=c2FsdB==,i=1", wrongSalt},
 	{"r=abcX,s=c2Fs dA==,i=1", wrongSalt},
 	{"r=abcX,s=c2Fs\ndA==,i=1", wrongSalt},
+	{"r=abcX,s=\nc2FsdA==,i=1", wrongSalt},
 	{"r=abcX,s=c2FsdA==\r\n,i=1", wrongSalt},
 	{"r=abcX,s=c2Fs-_==,i=1", wrongSalt},
 	{"r=abcX,s=====,i=1", wrongSalt},
@@ -315,6 +316,26 @@ func TestSCRAMInterrupted(t *testing.T) {
 	}
 	if c.Verify("v="+strings.Repeat("A", 43)+"=") == nil {
 		t.Error("Verify after an interrupted Final = nil")
+	}
+}
+
+// Final checks the context before each iteration whose number is a multiple of interruptEvery.
+func TestSCRAMInterruptEvery(t *testing.T) {
+	for _, tt := range []struct {
+		iterations, looks int // at a context that is not over
+		want              error
+	}{
+		{interruptEvery, 0, nil},
+		{interruptEvery + 1, 0, context.DeadlineExceeded},
+		{2 * interruptEvery, 1, nil},
+		{2*interruptEvery + 1, 1, context.DeadlineExceeded},
+		{2*interruptEvery + 1, 2, nil},
+	} {
+		c := &SCRAM{password: "secret", gs2Header: "n,,", nonce: "abc"}
+		_, err := c.Final(&expiring{t.Context(), tt.looks}, "r=abcX,s=c2FsdA==,i="+strconv.Itoa(tt.iterations))
+		if !isError(err, tt.want) {
+			t.Errorf("Final of %d iterations, context over after %d looks = %v, want %v", tt.iterations, tt.looks, err, tt.want)
+		}
 	}
 }
 
