@@ -22,6 +22,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -186,7 +187,7 @@ func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, st
 	monitor := c.newMonitor(checks, stderr)
 
 	// 1. Bind the metrics address before anything runs.
-	exporter, err := serve(c, monitor, signals, stderr)
+	exporter, err := serve(c, checks, monitor, signals, stderr)
 	if err != nil {
 		return complain(stderr, err)
 	}
@@ -242,7 +243,7 @@ func runSidecar(c *config, checks []*probe.Check, signals *supervise.Signals, st
 		signals = supervise.Listen()
 	}
 	monitor := c.newMonitor(checks, stderr)
-	if _, err := serve(c, monitor, signals, stderr); err != nil {
+	if _, err := serve(c, checks, monitor, signals, stderr); err != nil {
 		return complain(stderr, err)
 	}
 	go monitor.Run(context.Background()) // ends with the process
@@ -255,7 +256,7 @@ func runSidecar(c *config, checks []*probe.Check, signals *supervise.Signals, st
 const gcPercent = 25
 
 // serve binds the metrics address, logs it, and starts to answer. It returns nil without --export-prom.
-func serve(c *config, monitor *probe.Monitor, signals *supervise.Signals, stderr io.Writer) (*export.Exporter, error) {
+func serve(c *config, checks []*probe.Check, monitor *probe.Monitor, signals *supervise.Signals, stderr io.Writer) (*export.Exporter, error) {
 	if c.export == "" {
 		return nil, nil
 	}
@@ -263,14 +264,20 @@ func serve(c *config, monitor *probe.Monitor, signals *supervise.Signals, stderr
 	if err != nil {
 		return nil, probe.Usagef("choose another address, or port 0 for any that is free", "--export-prom: cannot listen on %s: %v", c.export, errnoOf(err))
 	}
-	checks := "nothing is checked: set HEALTHCHECK_HTTP=http://localhost:PORT/health"
+	for _, check := range checks {
+		if check.ConnectsTo(listener.Addr().(*net.TCPAddr).AddrPort()) {
+			return nil, probe.Usagef("name the service's own address, as in --http http://localhost:8080/health",
+				"check %s: its target is the address of --export-prom, so a failing verdict would never recover", check.Name)
+		}
+	}
+	note := "nothing is checked: set HEALTHCHECK_HTTP=http://localhost:PORT/health"
 	switch n := len(c.specs); {
 	case n == 1:
-		checks = fmt.Sprintf("1 check every %v", c.monitor.Interval)
+		note = fmt.Sprintf("1 check every %v", c.monitor.Interval)
 	case n > 1:
-		checks = fmt.Sprintf("%d checks every %v", n, c.monitor.Interval)
+		note = fmt.Sprintf("%d checks every %v", n, c.monitor.Interval)
 	}
-	logLine(stderr, fmt.Sprintf("healthcheck %s: metrics on http://%s/metrics, %s\n", Version, listener.Addr(), checks))
+	logLine(stderr, fmt.Sprintf("healthcheck %s: status and metrics on %s, %s\n", Version, exportURL(listener.Addr().(*net.TCPAddr)), note))
 	settings := export.Config{Monitor: monitor, Signals: signals, Version: Version, Revision: revision,
 		ServiceVersion: os.Getenv("SERVICE_VERSION")}
 	if c.hasCommand {
@@ -282,6 +289,15 @@ func serve(c *config, monitor *probe.Monitor, signals *supervise.Signals, stderr
 	exporter := export.New(settings)
 	go exporter.Serve(listener) // ends with the process
 	return exporter, nil
+}
+
+// exportURL is the URL of the status page, by which a browser on this machine reaches it.
+func exportURL(addr *net.TCPAddr) string {
+	host := addr.IP.String()
+	if addr.IP.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(addr.Port)) + "/"
 }
 
 // logLine writes to stderr and gives up after one second, so that a full pipe cannot block the start or the end.

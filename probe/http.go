@@ -218,6 +218,9 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 			c.redact.add(name)
 		}
 	}
+	if socket == "" {
+		c.address = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), ports[u.Scheme]))
+	}
 	c.probe = func(ctx context.Context, r *run) *failure { return probeHTTP(ctx, r, env, u, socket) }
 	return nil
 }

@@ -12,7 +12,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -77,6 +80,7 @@ type Check struct {
 	Type   string // one of Types
 	Target string // for people: without user-info that could be a secret, query values masked
 
+	address string // HOST:PORT of an http or tcp check, empty for a socket
 	timeout time.Duration
 	redact  redactor
 	probe   prober
@@ -201,6 +205,19 @@ func cutName(value string) (name, rest string, invalid bool) {
 // others.
 func isIdentifier(s, others string) bool {
 	return wire.ConsistsOf(s, "_"+others) && s[0] != '-' && (s[0] < '0' || s[0] > '9')
+}
+
+// ConnectsTo reports whether the check, by http or tcp, connects to an address on which this machine listens.
+func (c *Check) ConnectsTo(listener netip.AddrPort) bool {
+	host, port, err := net.SplitHostPort(c.address)
+	if err != nil || port != strconv.Itoa(int(listener.Port())) {
+		return false
+	}
+	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && (addr.IsLoopback() || addr.IsUnspecified() || addr.Unmap() == listener.Addr().Unmap())
 }
 
 // Run runs the check once and blocks until it has a result, at its deadline or when ctx is done at the latest.

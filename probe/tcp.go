@@ -22,7 +22,7 @@ func parseTCP(env *environment, c *Check, x expanded) error {
 		return err
 	}
 	address := net.JoinHostPort(host, port)
-	c.Target = address
+	c.Target, c.address = address, address
 	c.probe = func(ctx context.Context, r *run) *failure {
 		conn, f := dial(ctx, r, "tcp", address)
 		if f != nil {

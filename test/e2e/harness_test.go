@@ -266,10 +266,11 @@ type service struct {
 	done chan struct{} // closed once cmd has been waited for
 }
 
-// serve starts the binary with PATH and env in its environment.
+// serve starts the binary with PATH and env in its environment. Unless env says otherwise a check that has never passed counts
+// as failed at once.
 func serve(t testing.TB, env []string, args ...string) *service {
 	t.Helper()
-	return launch(t, command(append(env, "PATH="+os.Getenv("PATH")), args...))
+	return launch(t, command(append([]string{"PATH=" + os.Getenv("PATH"), "HEALTHCHECK_START_PERIOD=0"}, env...), args...))
 }
 
 // launch starts cmd, in a folder of its own where it has none, with its output in files there. It ends with the test.
@@ -346,12 +347,12 @@ func (s *service) waitOutput(t testing.TB, file, text string) (content string) {
 	return content
 }
 
-var startLine = regexp.MustCompile(`(?m)^healthcheck [0-9.]+: metrics on http://(\S+)/metrics, `)
+var startLine = regexp.MustCompile(`(?m)^healthcheck [0-9.]+: status and metrics on http://(\S+)/, `)
 
 // addr is where it serves, from its start line.
 func (s *service) addr(t testing.TB) string {
 	t.Helper()
-	return startLine.FindStringSubmatch(s.waitOutput(t, "stderr", "metrics on http://…/metrics, "))[1]
+	return startLine.FindStringSubmatch(s.waitOutput(t, "stderr", "metrics on http://…/, "))[1]
 }
 
 // get is a request for a path, and its whole answer.

@@ -94,7 +94,7 @@ func TestPID1(t *testing.T) {
 		if status, _, body := s.get(t, "/healthz"); status != 503 || body != `{"status":"error"}`+"\n" {
 			t.Errorf("/healthz after CMD: %d %q, want 503", status, body)
 		}
-		if status, _, body := s.get(t, "/health"); status != 503 || body != `{"status":"error","version":"0.4.0","services":{}}`+"\n" {
+		if status, _, body := s.get(t, "/health"); status != 503 || body != `{"status":"error","services":{}}`+"\n" {
 			t.Errorf("/health after CMD: %d %q, want 503", status, body)
 		}
 		if status, _, body := s.get(t, "/metrics"); status != 200 || value(body, "service_up") != 0 || value(body, "healthcheck_command_up") != 0 || value(body, "service_health") != 0 {

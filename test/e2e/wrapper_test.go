@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -43,11 +44,25 @@ func TestOrder(t *testing.T) {
 		s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--wait", "1h", "--interval", "1h", "--tcp", "up="+accept(t), "--tcp", "db="+db, "--", "sh", "-c", "touch started; exec sleep 600")
 		s.waitOutput(t, "stderr", "\nhealthcheck: waiting for db: connect: connection refused\n")
 		s.wantNotStarted(t)
-		if status, _, body := s.get(t, "/healthz"); status != 503 || body != `{"status":"error"}`+"\n" {
-			t.Errorf("/healthz while waiting: %d %q, want 503", status, body)
+		if status, _, body := s.get(t, "/healthz"); status != 200 || body != `{"status":"ok"}`+"\n" {
+			t.Errorf("/healthz while waiting: %d %q, want 200", status, body)
 		}
-		if status, _, body := s.get(t, "/health"); status != 503 || body != `{"status":"error","version":"0.4.0","services":{"up":"ok","db":"error"}}`+"\n" {
-			t.Errorf("/health while waiting: %d %q, want 503", status, body)
+		for path, want := range map[string]string{
+			"/health":      `503 {"status":"starting","services":{"up":"ok","db":"starting"}}`,
+			"/readyz":      `503 {"status":"starting","services":{"up":"ok","db":"starting"}}`,
+			"/livez":       `200 {"status":"ok"}`,
+			"/health/up":   `200 {"status":"ok","services":{"up":"ok"}}`,
+			"/health/db":   `503 {"status":"starting","services":{"db":"starting"}}`,
+			"/health/none": "404 no check has this name; /health lists them",
+			"/health/":     "404 no check has this name; /health lists them",
+		} {
+			status, _, body := s.get(t, path)
+			if got := fmt.Sprint(status, " ", body); got != want+"\n" {
+				t.Errorf("%s while waiting: %s, want %s", path, got, want)
+			}
+		}
+		if _, _, metrics := s.get(t, "/metrics"); strings.Contains(metrics, "\nservice_health ") || strings.Contains(metrics, `probe_success{check="db"`) {
+			t.Errorf("a verdict is exported while waiting:\n%s", metrics)
 		}
 		l, err := net.Listen("tcp", db)
 		if err != nil {
@@ -223,7 +238,7 @@ func TestChangeLines(t *testing.T) {
 	}
 	fail := "healthcheck: FAIL api  http://" + addr + "  reply: 503 Service Unavailable\n"
 	ok := "healthcheck: ok api  http://" + addr + "  200 OK\n"
-	want := regexp.MustCompile("^" + pattern("healthcheck 0.4.0: metrics on http://127.0.0.1:…/metrics, 2 checks every 20ms\n"+fail+ok+fail+ok) + "$")
+	want := regexp.MustCompile("^" + pattern("healthcheck 0.4.0: status and metrics on http://127.0.0.1:…/, 2 checks every 20ms\n"+fail+ok+fail+ok) + "$")
 	if got := s.output(t, "stderr"); !want.MatchString(got) {
 		t.Errorf("stderr %q, want %v", got, want)
 	}

@@ -30,7 +30,7 @@ func TestFullContainer(t *testing.T) {
 	_, err := needLegacy(t).build(tag, "", fmt.Sprintf(`FROM %s AS healthcheck
 FROM %s
 COPY --from=healthcheck /usr/local/bin/healthcheck /usr/local/bin/
-CMD ["healthcheck", "--export-prom", ":9091", "--interval", "100ms", "--tcp", "localhost:9091", "--http", "http://localhost:9091/healthz", "--", "/usr/bin/filler"]
+CMD ["healthcheck", "--export-prom", ":9091", "--interval", "100ms", "--tcp", "localhost:1", "--http", "http://localhost:2/", "--", "/usr/bin/filler"]
 `, image, base))
 	if err != nil {
 		t.Fatal(err)
