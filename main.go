@@ -20,7 +20,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"syscall"
 	"time"
 
@@ -70,10 +69,9 @@ Exit: 0 healthy, 1 not, 125 wrong usage, 126 and 127 CMD not run, else CMD's own
 var revision = "unknown"
 
 func main() {
-	// As PID 1 a Go program ends with status 2 on TERM unless it has registered the signal, so this comes first. A probe is
-	// not PID 1, and is spared the time that it takes.
+	// TERM, INT, QUIT and HUP are registered before main if the program is an init. A probe does not spend the time.
 	var signals *supervise.Signals
-	if os.Getpid() == 1 || slices.Contains(os.Args[1:], "--") {
+	if supervise.IsInit() {
 		signals = supervise.Listen()
 	}
 	os.Exit(run(os.Args[1:], signals, os.Stdout, os.Stderr))

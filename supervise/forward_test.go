@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"alfred/healthcheck/supervise/early"
 )
 
 // roleSignals prints "ready", then the name of each signal it receives. It exits with status 7 on
@@ -396,4 +398,37 @@ func roleEarly([]string) {
 	c.SuccessStatus[0] = 1 // no effect: Start copies
 	clear(c.StopSignals)
 	fmt.Printf("status %d, orphans %d\n", p.Wait(), signals.Orphans())
+}
+
+// A signal that arrives before Listen is kept: AwaitStop returns it, and the command receives it.
+func TestBeforeListen(t *testing.T) {
+	for _, name := range []string{"TERM", "INT", "QUIT", "HUP"} {
+		sig, _ := ParseSignal(name)
+		want := fmt.Sprintf("stop %s\nstatus %d\n", name, 128+sig)
+		for _, asked := range []string{"await", ""} {
+			if _, got, stderr := run(t, exec.Command(self(), "@kept", name, asked)); !strings.HasSuffix(want, got) || (asked != "") != (got == want) {
+				t.Errorf("%s before Listen, %q: %q, want %q\n%s", name, asked, got, want, stderr)
+			}
+		}
+	}
+}
+
+// roleKept sends a signal to itself before Listen, then starts a command.
+func roleKept(args []string) {
+	first, _ := early.Register()
+	sig, _ := ParseSignal(args[0])
+	syscall.Kill(os.Getpid(), sig)
+	for len(first) == 0 { // os/signal passes it on in a goroutine of its own
+		time.Sleep(time.Millisecond)
+	}
+	signals := Listen()
+	if args[1] != "" {
+		fmt.Println("stop", SignalName(signals.AwaitStop(nil)))
+	}
+	p, err := Command{Args: []string{"sh", "-c", "ulimit -c 0; exec sleep 1000"}}.Start(signals)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("status", p.Wait())
 }

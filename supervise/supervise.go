@@ -44,7 +44,14 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"alfred/healthcheck/supervise/early"
 )
+
+// IsInit reports whether the program must not lose a signal from its start on: it is PID 1, or "--" is
+// among its arguments. Its main must then call Listen first of all; until it does, package early
+// keeps the signals that arrive.
+func IsInit() bool { return early.Needed() }
 
 // Command configures the command to run. Start copies it.
 type Command struct {

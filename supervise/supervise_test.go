@@ -25,6 +25,7 @@ var roles = map[string]func(args []string){
 	"@init":     roleInit,
 	"@each":     roleEach,
 	"@early":    roleEarly,
+	"@kept":     roleKept,
 	"@orphans":  roleOrphans,
 	"@signals":  roleSignals,
 	"@stopping": roleStopping,

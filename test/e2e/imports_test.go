@@ -21,6 +21,8 @@ func TestImports(t *testing.T) {
 		module:             {module + "/export", module + "/probe", module + "/supervise"},
 		module + "/export": {module + "/probe", module + "/supervise", module + "/promtext"},
 		module + "/probe":  {module + "/wire"},
+		// TERM must be registered before most packages are initialized.
+		module + "/supervise": {module + "/supervise/early"},
 	}
 	if _, err := os.Stat(filepath.Join(root, "export")); err != nil { // until export is a package, main is it, too
 		allowed[module] = append(allowed[module], module+"/promtext")
