@@ -74,7 +74,7 @@ func main() {
 	if supervise.IsInit() {
 		signals = supervise.Listen()
 	}
-	os.Exit(run(os.Args[1:], signals, os.Stdout, os.Stderr))
+	signals.Exit(run(os.Args[1:], signals, os.Stdout, os.Stderr))
 }
 
 // run is main without global state. It returns the exit status. signals is nil if they are not registered yet.
@@ -149,7 +149,8 @@ func exitOnSignal(signals *supervise.Signals) {
 // runCommand runs the command as its init, and returns its exit status.
 func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, stderr *os.File) int {
 	command := supervise.Command{Args: c.command, StopSignals: c.stopSignals, KillAfter: c.killAfter,
-		SuccessStatus: c.successStatus, SignalGroup: c.signalGroup}
+		SuccessStatus: c.successStatus, SignalGroup: c.signalGroup,
+		Log: func(line string) { logLine(stderr, "healthcheck: "+line+"\n") }}
 	monitor := probe.NewMonitor(checks, c.interval, logChange(stderr))
 
 	// 1. Bind the metrics address before anything runs.

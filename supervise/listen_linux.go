@@ -26,6 +26,8 @@ type Signals struct {
 
 	registered chan struct{} // closed once Listen's goroutine has registered its signals
 	orphans    atomic.Uint64
+
+	fatal syscall.Signal // INT or QUIT if the command died of it and there is a terminal; for Wait and Exit
 }
 
 // Listen registers the program's signals; main calls it first of all, and once. When it returns,

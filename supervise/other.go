@@ -37,6 +37,9 @@ func (s *Signals) AwaitStop(until <-chan struct{}) syscall.Signal {
 // Orphans is always 0.
 func (s *Signals) Orphans() uint64 { return 0 }
 
+// Exit ends the program with a status.
+func (s *Signals) Exit(status int) { os.Exit(status) }
+
 var errLinuxOnly = errors.New("running a command is supported on linux only")
 
 // Start always fails: running a command is supported on linux only.

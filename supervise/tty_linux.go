@@ -49,6 +49,12 @@ func (t terminal) continueStopped() bool {
 	return ok && s.state == 'T' && syscall.Kill(-group, syscall.SIGCONT) == nil
 }
 
+// isForeground reports whether the command's group is the foreground group, also once it is empty.
+func (t terminal) isForeground(pid int) bool {
+	group, err := foreground(t.fd)
+	return err == nil && group == pid
+}
+
 // takeBack makes healthcheck's group the foreground group again after the command's, or one that is empty.
 // Any other is somebody's who has taken the terminal since.
 func (t terminal) takeBack(pid int) {
