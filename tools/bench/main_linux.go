@@ -1,6 +1,6 @@
 // Bench measures healthcheck beside the programs it takes the place of. tools/bench.sh builds what it needs and runs it.
 //
-//	bench -dir DIR [-rounds N] [-idle DURATION] [probe|init|early|scrape]...
+//	bench -dir DIR [-rounds N] [-idle DURATION] [-early DURATION] [probe|init|early|scrape]...
 //
 // DIR holds the programs healthcheck and spawn. Runs of different programs alternate, so that a busy machine is unfair
 // to none; each table says how busy it was. Minimum and median are of all runs.
@@ -24,6 +24,7 @@ var (
 	dir    = flag.String("dir", "", "folder of the programs healthcheck and spawn")
 	rounds = flag.Int("rounds", 100, "runs of each program")
 	idle   = flag.Duration("idle", time.Minute, "how long to watch idle inits")
+	early  = flag.Duration("early", 4750*time.Microsecond, "until how long after the exec to send TERM")
 )
 
 func main() {
