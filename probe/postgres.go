@@ -43,6 +43,9 @@ func parsePostgres(env *environment, c *Check, x expanded) error {
 	if err != nil {
 		return pgUsage("", err)
 	}
+	if strings.Contains(u.Get("user"), ":") && u.Get("password") == "" {
+		return errColonInUser
+	}
 	home := env.get("HOME")
 	defaults := []struct{ where, param, value string }{
 		{"--tls-ca", "sslrootcert", env.opts.CA}, {"--tls-cert", "sslcert", env.opts.Cert}, {"--tls-key", "sslkey", env.opts.Key},
@@ -84,8 +87,20 @@ func parsePostgres(env *environment, c *Check, x expanded) error {
 		t.passwords = append(t.passwords, password)
 		c.redact.add(password)
 	}
-	c.redact.allow(t.login.User, t.login.Database)
 	c.Target = u.Target()
+	if x.user { // it may be a password that was inserted in the wrong place; the name of the database may be the user's
+		name := wire.PercentEncode(t.login.User, "")
+		c.Target = strings.Replace(c.Target, "//"+name+"@", "//"+mask+"@", 1)
+		if t.login.Database == t.login.User {
+			c.Target = strings.TrimSuffix(c.Target, name) + mask
+		}
+		c.redact.add(t.login.User)
+	} else {
+		c.redact.show(t.login.User, t.login.Database)
+	}
+	for _, h := range t.hosts {
+		c.redact.show(h.Host, h.Addr)
+	}
 	c.probe = t.probe
 	return nil
 }

@@ -71,7 +71,8 @@ func (e *PGURIError) Error() string { return e.Part + ": " + e.Reason }
 // It accepts what libpq accepts, except that it refuses at once what libpq refuses only when it
 // connects (a port that is no number, an unknown sslmode), parameters not in the list of
 // known ones, and an @ left in the host or the database name: libpq would take it,
-// but there it is the end of a password that holds an unescaped @ or /. A space stands for itself, as in
+// but there it is the end of a password that holds an unescaped @ or /. It also refuses &name= and
+// ;name= before the query. A space stands for itself, as in
 // libpq up to 17; 18 drops it at the ends of a part and refuses it within.
 func ParsePGURI(s string) (*PGURI, error) {
 	raw, err := cutPGURI(s)
@@ -446,6 +447,11 @@ func (r *rawPGURI) checkAmbiguous() error {
 	}
 	if inUserInfo {
 		return &PGURIError{"the URI", "the query stands before an @", "write %40 for an @ in the query, %3F for a ? in a user name"}
+	}
+	for _, part := range []string{r.user, r.host, r.dbname} {
+		if i := strings.IndexAny(part, "&;"); i >= 0 && strings.Contains(part[i:], "=") {
+			return &PGURIError{"the URI", "a parameter stands before the query", "begin the query with a ?; in a name & is written %26, ; %3B, = %3D"}
+		}
 	}
 	return nil
 }

@@ -60,10 +60,10 @@ func TestSignalNotPermitted(t *testing.T) {
 		setpriv, "--reuid=65534", "--clear-groups", "sh", "-c", "echo ready; exec sleep 600")
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	s := launch(t, cmd)
-	s.says(t, "stdout", "ready\n")
+	s.waitOutput(t, "stdout", "ready\n")
 	const want = "healthcheck: cannot send HUP to CMD: operation not permitted (CMD runs as another user, and healthcheck has no CAP_KILL)\n"
 	s.signal(t, syscall.SIGHUP)
-	s.says(t, "stderr", want)
+	s.waitOutput(t, "stderr", want)
 	s.signal(t, syscall.SIGUSR1)
 	for _, pid := range children(s.pid) {
 		syscall.Kill(pid, syscall.SIGKILL)
