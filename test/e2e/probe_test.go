@@ -104,7 +104,7 @@ func TestUsage(t *testing.T) {
 		{"--http http://localhost --http-status 299-200", 125, "--http-status…"},
 		{"--http http://localhost --http-body (", 125, "--http-body…"},
 		{"--http https://localhost --tls-ca /no/such/file", 125, "--tls-ca…no such file…"},
-		{"--http https://localhost --tls-ca /dev/null", 125, "--tls-ca…no certificate…"},
+		{"--http https://localhost --tls-ca /dev/null", 125, "--tls-ca…not a regular file…"},
 		{"--http https://localhost --tls-cert /dev/null", 125, "…--tls-key…"},
 	})
 }
