@@ -39,7 +39,7 @@ var (
 	}
 
 	// changedByNFKC holds the NFKC form of every single character of Latin-1, General Punctuation and Letterlike Symbols that
-	// NFKC changes, except U+2135 to U+2138, which become Hebrew letters. Python's unicodedata.normalize wrote it, for
+	// NFKC changes, except U+2135 to U+2138, which become Hebrew letters, and those not in Unicode 3.2. Python's unicodedata.normalize wrote it, for
 	// Unicode 14; TestSASLprepLikePython compares the two. No value begins with a combining character, so that what
 	// stands before it cannot compose with it.
 	changedByNFKC = map[rune]string{
@@ -53,15 +53,16 @@ var (
 		0x2110: "I", 0x2111: "I", 0x2112: "L", 0x2113: "l", 0x2115: "N", 0x2116: "No", 0x2119: "P", 0x211a: "Q",
 		0x211b: "R", 0x211c: "R", 0x211d: "R", 0x2120: "SM", 0x2121: "TEL", 0x2122: "TM", 0x2124: "Z",
 		0x2126: "\u03a9", 0x2128: "Z", 0x212a: "K", 0x212b: "\u00c5", 0x212c: "B", 0x212d: "C", 0x212f: "e",
-		0x2130: "E", 0x2131: "F", 0x2133: "M", 0x2134: "o", 0x2139: "i", 0x213b: "FAX", 0x213c: "\u03c0",
+		0x2130: "E", 0x2131: "F", 0x2133: "M", 0x2134: "o", 0x2139: "i",
 		0x213d: "\u03b3", 0x213e: "\u0393", 0x213f: "\u03a0", 0x2140: "\u2211", 0x2145: "D", 0x2146: "d",
 		0x2147: "e", 0x2148: "i", 0x2149: "j",
 	}
 
 	// prohibited are characters of which it is known that RFC 4013 prohibits them or that Unicode 3.2 does not assign them, and
-	// that NFKC leaves them alone: controls, what turns the direction of text, private use, emoji.
+	// that NFKC leaves them alone, with one exception: controls, what turns the direction of text, private use, emoji.
 	prohibited = []runeRange{
 		{0x01, 0x1f}, {0x7f, 0x9f}, {0x200e, 0x200f}, {0x2028, 0x202e}, {0x2053, 0x2056}, {0x2058, 0x205e}, {0x2061, 0x206f},
+		{0x213b, 0x213c}, // NFKC changes these two; PostgreSQL 15 looks for unassigned characters before it
 		{0x214c, 0x214f}, {0xe000, 0xf8ff}, {0x1f300, 0x1faff},
 	}
 )

@@ -90,7 +90,7 @@ def prepare(text):
     out = "".join(" " if s.in_table_c12(c) or c == "\u200b" else "" if s.in_table_b1(c) else c for c in text)
     out = unicodedata.normalize("NFKC", out)
     right, left = [s.in_table_d1(c) for c in out], [s.in_table_d2(c) for c in out]
-    if any(f(c) for f in banned for c in out) or any(s.in_table_a1(c) for c in out):
+    if any(f(c) for f in banned for c in out) or any(s.in_table_a1(c) for c in text + out):
         return text
     if any(right) and (any(left) or not right[0] or not right[-1]):
         return text
