@@ -20,7 +20,7 @@ func (o Options) prepare() (*environment, error) {
 		env.lookup = func(string) (string, bool) { return "", false }
 	}
 	var err error
-	if env.tls, err = o.TLS.load("--tls-ca", "--tls-cert", "--tls-key"); err != nil {
+	if env.tls, err = o.TLS.load("--tls-ca", "--tls-cert", "--tls-key", showPath); err != nil {
 		return nil, err
 	}
 	if env.http, err = env.prepareHTTP(o); err != nil {

@@ -259,7 +259,7 @@ var usageTests = []struct{ kind, in, want string }{
 	{"postgres", "postgres://u:p@MARK@h/d", "the URI: an @ stands where the host or the database is\nwrite %40 for an @ in a user, password, host or database name, and %2F for a /"},
 	{"postgres", "postgres://h/d?sslmode=never", "parameter sslmode: unknown value\nwrite one of disable, allow, prefer, require, verify-ca, verify-full"},
 	{"postgres", "postgres://h/d?sslmode=verify-full", "sslmode=verify-full needs a CA to verify with\nadd sslrootcert=FILE or --tls-ca FILE, or sslrootcert=system for the CAs of this system"},
-	{"postgres", "postgres://h/d?sslrootcert=/no/such", "sslrootcert: no such file or directory\ncheck the path, and that the user of this container may read it"},
+	{"postgres", "postgres://h/d?sslrootcert=/no/such", "sslrootcert /no/such: no such file or directory\ncheck the path, and that the user of this container may read it"},
 	{"postgres", "postgres://h/d?sslcert=/no/such", "sslcert and sslkey: one without the other\ngive both, or a file that holds both twice"},
 	{"postgres", "postgres://h/d?sslnegotiation=direct", "parameter sslnegotiation: direct is at odds with an sslmode that allows plain text\nadd sslmode=require, verify-ca or verify-full"},
 }
@@ -312,10 +312,10 @@ func TestOptionErrors(t *testing.T) {
 		{Options{HTTPStatus: "299-200"}, "--http-status: not a list of statuses and ranges\nas in --http-status 200-299,401"},
 		{Options{HTTPStatus: "99-1000"}, "--http-status: not a list of statuses and ranges\nas in --http-status 200-299,401"},
 		{Options{HTTPBody: "(MARK"}, "--http-body: not a regular expression\nsee https://golang.org/s/re2syntax"},
-		{Options{TLS: TLSOptions{CA: "/no/such"}}, "--tls-ca: no such file or directory\ncheck the path, and that the user of this container may read it"},
-		{Options{TLS: TLSOptions{CA: junk}}, "--tls-ca: no certificate in the file\nit must hold one or more certificates in PEM"},
+		{Options{TLS: TLSOptions{CA: "/no/such"}}, "--tls-ca /no/such: no such file or directory\ncheck the path, and that the user of this container may read it"},
+		{Options{TLS: TLSOptions{CA: junk}}, "--tls-ca " + junk + ": no certificate in the file\nit must hold one or more certificates in PEM"},
 		{Options{TLS: TLSOptions{Key: junk}}, "--tls-cert and --tls-key: one without the other\ngive both, or a file that holds both twice"},
-		{Options{TLS: TLSOptions{Cert: junk, Key: junk}}, "--tls-cert, --tls-key: failed to find any PEM data in certificate input\nboth must be in PEM, readable, and belong together"},
+		{Options{TLS: TLSOptions{Cert: junk, Key: junk}}, "--tls-cert " + junk + ": no certificate in the file\nit must hold the client's certificate in PEM"},
 	} {
 		_, err := parseOne(test.o, "tcp", "h:1")
 		if got := usageOf(t, err); got != test.want {

@@ -44,7 +44,7 @@ const (
 // connecting, but no default replaces it: PGUSER does not, the system's user name does.
 // Empty parts, as in "postgres://@:/", are not given at all.
 //
-// No method but Get and Lookup ever shows the password.
+// No method but Get and Lookup ever shows a password.
 type PGURI struct {
 	values map[string]string
 }
@@ -152,6 +152,10 @@ func (u *PGURI) Check() error {
 		return &PGURIError{"parameter sslrootcert", "system is at odds with an sslmode other than verify-full",
 			"write sslmode=verify-full or leave sslmode out"}
 	}
+	low, high := tlsVersion(u.Get("ssl_min_protocol_version")), tlsVersion(u.Get("ssl_max_protocol_version"))
+	if low >= 0 && high >= 0 && low > high {
+		return &PGURIError{"parameter ssl_min_protocol_version", "newer than ssl_max_protocol_version", "leave one of them out"}
+	}
 	return nil
 }
 
@@ -240,11 +244,12 @@ func (u *PGURI) AllowsAuth(method string) bool {
 	return slices.Contains(splitList(list), method)
 }
 
-// String returns the URI that parses to the same parameters, except for the password, which it
+// String returns the URI that parses to the same parameters, except for the passwords, which it
 // never holds.
 func (u PGURI) String() string {
 	rest := maps.Clone(u.values)
 	delete(rest, "password")
+	delete(rest, "sslpassword")
 	var b strings.Builder
 	b.WriteString("postgres://")
 	if user := rest["user"]; user != "" {
@@ -499,7 +504,7 @@ func (r *rawPGURI) decode() (map[string]string, error) {
 		if !slices.ContainsFunc(pgParams, func(p pgParam) bool { return p.name == name }) {
 			return nil, errUnknownParam(name, mayBeSecret)
 		}
-		mayBeSecret = mayBeSecret || name == "password"
+		mayBeSecret = mayBeSecret || name == "password" || name == "sslpassword"
 		values[name] = value
 	}
 	return values, nil

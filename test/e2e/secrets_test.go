@@ -43,7 +43,7 @@ func TestSecretsRedisEchoesAuth(t *testing.T) {
 // User and password in one variable, and what else cannot be meant.
 func TestSecretsInUsageErrors(t *testing.T) {
 	const colon = "the user name holds a :, and there is no password"
-	check(t, vars{"closed": dead(t)}, []row{
+	check(t, vars{"closed": closedAddr(t)}, []row{
 		{"CREDS=app:Zx9secret --postgres postgres://${CREDS}@$closed/d", 125, "--postgres postgres: " + colon},
 		{"--postgres postgres://app%3AZx9secret@$closed/d", 125, "--postgres postgres: " + colon},
 		{"--postgres postgres://$closed/d?user=app:Zx9secret", 125, "--postgres postgres: " + colon},
