@@ -20,6 +20,8 @@ const maxSecretFile = 64 << 10
 type expanded struct {
 	text    string
 	refs    bool     // something was inserted
+	whole   bool     // all of it was inserted
+	user    bool     // something was inserted in the name of the user
 	secrets []string // what was inserted where secrets stand, in user-info and query
 	inPath  []string // what was inserted in the path
 }
@@ -66,7 +68,7 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 	}
 	if len(list) == 1 && list[0].isRef {
 		text, err := env.resolve(list[0].name)
-		return expanded{text: text, refs: true}, err
+		return expanded{text: text, refs: true, whole: true}, err
 	}
 	// The same length with nothing in the references that could be taken for a delimiter.
 	var blank strings.Builder
@@ -76,7 +78,8 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 		}
 		blank.WriteString(p.text)
 	}
-	userinfo, path, query := splitURL(kind, blank.String())
+	masked := blank.String()
+	userinfo, path, query := splitURL(kind, masked)
 	var result expanded
 	at := 0
 	for _, p := range list {
@@ -90,6 +93,7 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 			case text == "":
 			case userinfo[0] <= at && at < userinfo[1], at >= query:
 				result.secrets = append(result.secrets, text)
+				result.user = result.user || isUser(masked, userinfo, at)
 				text = wire.PercentEncode(text, "")
 			case at >= path:
 				result.inPath = append(result.inPath, text)
@@ -102,6 +106,15 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 		at += len(p.text)
 	}
 	return result, nil
+}
+
+// isUser reports whether the name of the user is at a place of a URL: before the : in user-info, or in the parameter user.
+func isUser(s string, userinfo [2]int, at int) bool {
+	if at < userinfo[1] {
+		return !strings.Contains(s[userinfo[0]:at], ":")
+	}
+	name, _, _ := strings.Cut(s[strings.LastIndexAny(s[:at], "?&")+1:], "=")
+	return name == "user" || name == "username"
 }
 
 // splitURL finds where in a URL user-info stands, and where its path and its query begin. For postgres that is by libpq's
@@ -190,9 +203,12 @@ func (x *expanded) maskQuery(raw string) string {
 	}
 	var pairs []string
 	for pair := range strings.SplitSeq(raw, "&") {
-		name, _, ok := strings.Cut(pair, "=")
+		name, value, ok := strings.Cut(pair, "=")
 		if plain, err := url.QueryUnescape(name); err != nil || !ok || plain != name {
 			name = "" // not of the form name=value: all of it may be a secret
+		}
+		if len(name) >= minToken && strings.Trim(value, "=") == "" {
+			name = "" // perhaps not a name, but a token in base64
 		}
 		if name == "" || slices.ContainsFunc(x.secrets, func(s string) bool { return strings.Contains(name, s) }) {
 			pairs = append(pairs, mask)
