@@ -13,7 +13,7 @@ const maxMessage = 400
 // escapeUnprintable writes what is not printable, line ends and what turns the direction of text included, as Go does
 // within quotes: \n, \x1b, \u202e.
 func escapeUnprintable(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) {
+	if !strings.ContainsFunc(s, func(r rune) bool { return !isVisible(r) || r == utf8.RuneError }) {
 		return s
 	}
 	var b strings.Builder
@@ -22,7 +22,7 @@ func escapeUnprintable(s string) string {
 		switch {
 		case r == utf8.RuneError && size == 1:
 			b.WriteString(`\x` + strconv.FormatUint(uint64(s[i])|0x100, 16)[1:])
-		case unicode.IsPrint(r):
+		case isVisible(r):
 			b.WriteRune(r)
 		default:
 			quoted := strconv.QuoteRuneToASCII(r)
@@ -30,6 +30,16 @@ func escapeUnprintable(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// isVisible reports whether a character shows on a screen. Unicode counts the fillers of Hangul and Khmer, Mongolian variation
+// selectors, the empty Braille pattern and the grapheme joiner as printable, and all of them are invisible.
+func isVisible(r rune) bool {
+	switch r {
+	case '\u034f', '\u115f', '\u1160', '\u17b4', '\u17b5', '\u180b', '\u180c', '\u180d', '\u180f', '\u2800', '\u3164', '\uffa0':
+		return false
+	}
+	return unicode.IsPrint(r)
 }
 
 // cut shortens s to at most n bytes, between characters, and marks that it did.

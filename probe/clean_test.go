@@ -12,6 +12,7 @@ import (
 var escapeTests = []struct{ in, want string }{
 	{"", ""}, {"plain text", "plain text"}, {"é 数 😀 \ufffd", "é 数 😀 \ufffd"}, {"a\nb\r\tc", `a\nb\r\tc`}, {"\x00\x1b[31m\x7f", `\x00\x1b[31m\x7f`},
 	{"\u202eabc\u200b\u00a0\u2028\ufeff", `\u202eabc\u200b\u00a0\u2028\ufeff`}, {"\xff\xc3(\xe2\x82", `\xff\xc3(\xe2\x82`}, {`back\slash "quoted" 'too'`, `back\slash "quoted" 'too'`},
+	{"a\u3164\u115f\u2800\u034f", `a\u3164\u115f\u2800\u034f`}, {"\u1160\u17b4\u180b\uffa0", `\u1160\u17b4\u180b\uffa0`},
 	{"\U000e0001", `\U000e0001`}, {"\u0085", `\u0085`},
 }
 

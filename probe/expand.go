@@ -2,19 +2,13 @@ package probe
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 
 	"alfred/healthcheck/wire"
 )
-
-// maxSecretFile is the largest file that ${file:…} reads, in bytes. Docker's and Kubernetes' secrets end at 500 KiB and
-// 1 MiB; passwords and tokens do well below.
-const maxSecretFile = 64 << 10
 
 // An expanded value is a check's value after ${VAR} and ${file:…} were replaced.
 type expanded struct {
@@ -167,24 +161,12 @@ func (env *environment) resolve(name string) (string, error) {
 		}
 		return text, nil
 	}
-	f, err := os.Open(path)
+	content, err := readRegularFile(path, maxFile)
 	if err != nil {
-		return "", unreadable(name, err)
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
-	if err != nil {
-		return "", unreadable(name, err)
-	}
-	if len(content) > maxSecretFile {
-		return "", Usagef("name the file that holds the secret alone", "${%s}: larger than %d KiB", name, maxSecretFile>>10)
+		return "", Usagef("check that the file is mounted and that the user of this container may read it", "${%s}: %v", escapeUnprintable(name), err)
 	}
 	text := strings.TrimSuffix(string(content), "\n")
 	return strings.TrimSuffix(text, "\r"), nil
-}
-
-func unreadable(name string, err error) error {
-	return Usagef("check that the file is mounted and that the user of this container may read it", "${%s}: %v", escapeUnprintable(name), reason(err))
 }
 
 // reason is an error of the os package without the path, which the caller has named.
