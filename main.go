@@ -181,10 +181,11 @@ func exitOnSignal(signals *supervise.Signals) {
 
 // runCommand runs the command as its init, and returns its exit status.
 func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, stderr *os.File) int {
+	monitor := c.newMonitor(checks, stderr)
 	command := supervise.Command{Args: c.command, StopSignals: c.stopSignals, KillAfter: c.killAfter,
 		SuccessStatus: c.successStatus, SignalGroup: c.signalGroup,
-		Log: func(line string) { logLine(stderr, "healthcheck: "+line+"\n") }}
-	monitor := c.newMonitor(checks, stderr)
+		Log:      func(line string) { logLine(stderr, "healthcheck: "+line+"\n") },
+		Stopping: monitor.Quiet}
 
 	// 1. Bind the metrics address before anything runs.
 	exporter, err := serve(c, checks, monitor, signals, stderr)

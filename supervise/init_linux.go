@@ -115,6 +115,7 @@ func (p *Process) Wait() int {
 			p.forward(sig)
 		}
 	}
+	p.stopping()
 	if sig := p.signals.fatal; sig != 0 && p.terminal.isForeground(pid) && p.forwarded[sig].Load() == 0 {
 		// Ctrl-C or Ctrl-\. In one group with the command, the rest of the job would have got it.
 		syscall.Kill(0, sig)
@@ -191,6 +192,9 @@ func (p *Process) forward(received syscall.Signal) {
 	if sent == 0 {
 		return
 	}
+	if isStopSignal(received) || isStopSignal(sent) {
+		p.stopping()
+	}
 	group := p.command.SignalGroup
 	if received == syscall.SIGCONT && p.terminal.fd >= 0 { // fg or bg; the terminal stopped the whole group
 		p.terminal.handOver(p.id())
@@ -201,6 +205,12 @@ func (p *Process) forward(received syscall.Signal) {
 	}
 	if p.command.KillAfter > 0 && p.deadline == nil && (isStopSignal(received) || isStopSignal(sent)) {
 		p.deadline = time.After(p.command.KillAfter)
+	}
+}
+
+func (p *Process) stopping() {
+	if p.command.Stopping != nil {
+		p.command.Stopping()
 	}
 }
 

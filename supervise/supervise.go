@@ -81,6 +81,10 @@ type Command struct {
 	// Log, if not nil, receives one line without its end, in a goroutine of its own: the first signal
 	// that the kernel does not permit to send (EPERM).
 	Log func(line string)
+
+	// Stopping, if not nil, is called before the first TERM, INT or QUIT is forwarded, or a signal in
+	// its place, and when the command has ended. It must not block.
+	Stopping func()
 }
 
 // Process is a command that Command.Start has started. All methods except Wait may be called from

@@ -2,7 +2,10 @@ package e2e_test
 
 import (
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -51,4 +54,33 @@ func TestStartPeriodOver(t *testing.T) {
 	s.until(t, "service_health", func(v float64) bool { return v == 0 })
 	s.until(t, `healthcheck_check_runs_total{check="tcp",result="failure",type="tcp"}`, func(v float64) bool { return v == 1 })
 	s.until(t, `probe_failure_info{check="tcp",phase="connect",type="tcp"}`, func(v float64) bool { return v == 1 })
+}
+
+// TestQuietWhileStopping has the command close its port when TERM arrives and end only after the check has failed.
+func TestQuietWhileStopping(t *testing.T) {
+	t.Parallel()
+	addr := closedAddr(t)
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { // ends when the listener is closed
+		for {
+			if conn, err := l.Accept(); err != nil {
+				return
+			} else {
+				conn.Close()
+			}
+		}
+	}()
+	t.Cleanup(func() { l.Close() })
+	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--interval", "20ms", "--tcp", addr, "--", "sh", "-c", `trap "touch stopping" TERM; while :; do sleep .02; done`)
+	s.until(t, "service_health", func(v float64) bool { return v == 1 })
+	s.signal(t, syscall.SIGTERM)
+	testbed.Poll(t, func() error { _, err := os.Stat(filepath.Join(s.cmd.Dir, "stopping")); return err })
+	l.Close()
+	s.until(t, "service_health", func(v float64) bool { return v == 0 })
+	if got := strings.Count(s.output(t, "stderr"), "\n"); got != 1 {
+		t.Errorf("stderr has %d lines, want the start line alone: %q", got, s.output(t, "stderr"))
+	}
 }
