@@ -209,11 +209,11 @@ func TestHostileHTTP(t *testing.T) {
 		{name: "endless text", script: endless(ok+"Content-Type: text/plain\r\n\r\n", "x"), seen: "200 OK", ok: true},
 		{name: "endless white space", script: endless(typeJSON+"\r\n", " "), seen: "200 OK", ok: true},
 		{name: "a body of 4 GiB", script: sends(typeJSON + "Content-Length: 4294967296\r\n\r\n{\"status\":\"down\"}"), seen: "reply: " + late},
-		{name: "a body longer than any", script: sends(ok + "Content-Length: 99999999999999999999\r\n\r\n"), seen: `reply: bad Content-Length "99999999999999999999"`},
-		{name: "chunked garbage", script: sends(typeJSON + "Transfer-Encoding: chunked\r\n\r\nzz\r\n{\"status\":\"ok\"}\r\n"), seen: "reply: 200 OK, then invalid byte in chunk length"},
+		{name: "a body longer than any", script: sends(ok + "Content-Length: 99999999999999999999\r\n\r\n"), seen: "reply: the answer's header is malformed"},
+		{name: "chunked garbage", script: sends(typeJSON + "Transfer-Encoding: chunked\r\n\r\nzz\r\n{\"status\":\"ok\"}\r\n"), seen: "reply: 200 OK, then the answer's body is malformed"},
 		{name: "a chunk of 4 GiB", script: endless(typeJSON+"Transfer-Encoding: chunked\r\n\r\nffffffff\r\n{", `"x":{},`), seen: "200 OK", ok: true},
-		{name: "endless chunk extension", script: endless(typeJSON+"Transfer-Encoding: chunked\r\n\r\n1;", "x"), seen: "reply: 200 OK, then header line too long"},
-		{name: "endless trailers", script: endless(typeJSON+"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n", "X: x\r\n"), seen: "reply: 200 OK, then http: suspiciously long trailer after chunked body"},
+		{name: "endless chunk extension", script: endless(typeJSON+"Transfer-Encoding: chunked\r\n\r\n1;", "x"), seen: "reply: 200 OK, then the answer's body is malformed"},
+		{name: "endless trailers", script: endless(typeJSON+"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n", "X: x\r\n"), seen: "reply: 200 OK, then the answer's body is malformed"},
 		{name: "garbage", script: endless("", "\x00\xff"), seen: "reply: the answer's header is longer than 64 KiB"},
 		{name: "closes in the body", script: func(conn net.Conn) {
 			bufio.NewReader(conn).ReadString('\n')

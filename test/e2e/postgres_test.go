@@ -185,7 +185,8 @@ func pgURI(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 		{"PGPASSFILE=$passfile --postgres postgres://odd@$at/app", 0, "ok    postgres  postgres://odd@$at/app  $pgOK"},
 		{"--postgres postgres://odd@$at/app?passfile=$passfile", 0, "ok    postgres  postgres://odd@$at/app  $pgOK"},
 		{"--postgres postgres://scram@$at/app?passfile=$public", 1,
-			"FAIL  postgres  postgres://scram@$at/app  auth: scram-sha-256: the server wants a password, and none is given"},
+			"FAIL  postgres  postgres://scram@$at/app  auth: scram-sha-256: the server wants a password, and none is given; " +
+				"password file $public is ignored: others may read it (chmod 600)"},
 		{"DATABASE_URL=postgres://scram:$password@$at/app --postgres ${DATABASE_URL}", 0,
 			"ok    postgres  postgres://scram@$at/app  $pgOK"},
 		{"PGPASSWORD=$password --postgres postgres://scram@$at/app?connect_timeout=10", 0,
@@ -233,7 +234,7 @@ func pgTLS(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 		{"--postgres postgres://scram:$password@localhost:$secure/app?sslmode=verify-full&sslrootcert=system", 1,
 			"FAIL  postgres  postgres://scram@localhost:$secure/app  tls: certificate signed by unknown authority…"},
 		{"--postgres postgres://scram:$password@localhost:$secure/app?sslmode=verify-full&sslrootcert=$ca --tls-server-name db.example", 1,
-			"FAIL  postgres  postgres://scram@localhost:$secure/app  tls: certificate is valid for localhost, not db.example"},
+			"FAIL  postgres  postgres://scram@localhost:$secure/app  tls: certificate is valid for localhost and 2 more, not db.example"},
 		{"--postgres postgres://scram:$password@localhost:$secure/app?sslmode=verify-ca&sslrootcert=$ca --tls-server-name db.example", 0,
 			"ok    postgres  postgres://scram@localhost:$secure/app  $pgOK"},
 		{"--postgres postgres://cert:$password@localhost:$secure/app?sslmode=require&sslcert=$cert&sslkey=$key", 0,
@@ -259,7 +260,7 @@ func pgTLS(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 		{"--postgres postgres://scram:$password@localhost:$plain/app?sslmode=verify-full&sslrootcert=$ca", 1,
 			"FAIL  postgres  postgres://scram@localhost:$plain/app  tls: the server has no TLS, and sslmode=verify-full wants it"},
 		{"--postgres postgres://scram:$password@localhost:$secure/app?sslmode=verify-full&sslrootcert=/no/such", 125,
-			"--postgres postgres: sslrootcert: no such file or directory"},
+			"--postgres postgres: sslrootcert /no/such: no such file or directory"},
 	}, "SSL_CERT_FILE="+stranger.File) // the system's CAs are not ours
 }
 
@@ -334,7 +335,7 @@ func pgPooler(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 			{"--postgres postgres://app:$pw@$pooler/app", 0, "ok    postgres  postgres://app@$pooler/app  $pgOK"},
 			{"--postgres postgres://app:wrong@$pooler/app", 1, "FAIL  postgres  postgres://app@$pooler/app  auth: FATAL 08P01: $refusal"},
 			{"--postgres postgres://app:$pw@$pooler/none", 1,
-				"FAIL  postgres  postgres://app@$pooler/none  auth: FATAL 08P01: no such database: none"},
+				"FAIL  postgres  postgres://app@$pooler/none  reply: FATAL 08P01: no such database: none"},
 			{"--timeout 1s --postgres postgres://app:$pw@$pooler/gone", 1, "FAIL  postgres  postgres://app@$pooler/gone  …: timeout after 1s"},
 		})
 	}
