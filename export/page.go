@@ -27,7 +27,7 @@ const (
 // Colours of the favicon. They can be told from a light and a dark tab.
 const (
 	green = "2da44e"
-	amber = "d4900a"
+	amber = "c27c00"
 	red   = "d1242f"
 	grey  = "7d8590"
 )
@@ -44,7 +44,7 @@ var looks = map[probe.Status]struct {
 	probe.Degraded: {"Degraded", amber, "degraded", "degraded"},
 	probe.OK:       {"Healthy", green, "ok", "ok"},
 	probe.Unknown:  {"Running, nothing checked", grey, "", ""},
-	waiting:        {"Waiting", amber, "waiting to start", ""},
+	waiting:        {"Waiting", amber, "waiting", ""},
 	running:        {"", "", "running", ""},
 	ended:          {"Ended", red, "ended", ""},
 }
@@ -145,7 +145,7 @@ func (e *Exporter) writeHeader(p *pageWriter, status probe.Status, states []prob
 		p.printf(`The command has not been started. %s`, e.waitedFor(p, states))
 	}
 	if len(states) == 0 {
-		p.printf(`No check is configured. Set <code>HEALTHCHECK_HTTP=http://localhost:PORT/health</code> to have one.`)
+		p.printf(`No check is configured. Set <code>HEALTHCHECK_HTTP=<wbr/>http://localhost:PORT/health</code> to have one.`)
 	}
 	var counts []string
 	for _, status := range checkOrder {
@@ -238,7 +238,7 @@ func (e *Exporter) writeCheckCard(p *pageWriter, s *probe.State, runs []probe.Ru
 	writeDependencies(p, s.Last.Dependencies)
 	p.printf(`<dl>`)
 	if !s.Since.IsZero() {
-		p.row("for", p.lasting(s.Since))
+		p.row(looks[s.Status].word+" for", p.lasting(s.Since))
 	}
 	if limit := e.Wait.Of(s.Check); e.waiting() && limit > 0 && !s.Passed() {
 		until := e.began.Add(limit)

@@ -279,7 +279,7 @@ func TestPage(t *testing.T) { // not beside others: it wants the processors for 
 		{"starting", "--start-period 1h --tcp port=$open --tcp db=$closed", "orders", false, "Starting: orders", "Starting starting",
 			[]string{"db starting", "Command sh running", "port ok"}, []string{"connect: connection refused", "Checks: 1 starting, 1 ok."}},
 		{"waiting", "--wait db=1h --tcp db=$closed", "orders", false, "Waiting: orders", "Waiting waiting",
-			[]string{"Command sh waiting to start", "db starting"}, []string{"$closed", "connect: connection refused", "Waiting for db until ", " UTC", "waiting until", "left"}},
+			[]string{"Command sh waiting", "db starting"}, []string{"$closed", "connect: connection refused", "Waiting for db until ", " UTC", "waiting until", "left"}},
 		{"nothing checked", "", "orders", false, "Running, nothing checked: orders", "Running, nothing checked unknown",
 			[]string{"Command sh running"}, []string{"No check is configured. Set HEALTHCHECK_HTTP=http://localhost:PORT/health"}},
 		{"sidecar", "--tcp port=$open", "", true, "Healthy: " + hostname, "Healthy ok", []string{"port ok"}, []string{"connected", hostname}},
