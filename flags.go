@@ -121,7 +121,7 @@ func parseArgs(args []string, lookupEnv func(string) (string, bool)) (*config, e
 		}
 	}
 	if err := fs.Parse(args); err != nil && failed == nil {
-		failed = flagError(err, options)
+		failed = flagError(err, options, len(args)-fs.NArg())
 	}
 	switch {
 	case failed != nil:
@@ -185,31 +185,34 @@ func (c *config) fillIn(options []option, given map[string]bool, lookupEnv func(
 	return nil
 }
 
-// plainOption reports whether an error can repeat what stands where an option does.
-func plainOption(name string) bool {
-	return len(name) > 1 && len(name) < 32 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == "" && strings.Trim(name[1:2], "-0123456789") != ""
-}
-
-// flagError puts an error of package flag into our words. Its own hold values.
-func flagError(err error, options []option) error {
+// flagError puts an error of package flag into our words. Its own hold values, and what it takes for an option may be one:
+// -pSECRET. An unknown option is repeated only if it is near a known one.
+func flagError(err error, options []option, word int) error {
 	if errors.Is(err, flag.ErrHelp) { // -h, which package flag takes for -help
 		return probe.Usagef("did you mean --help?", "unknown option -h")
 	}
-	problem, name, _ := strings.Cut(err.Error(), ": ")
-	if !plainOption(name) {
-		return probe.Usagef("", "a word that begins with - and is no option")
-	}
+	problem, dashed, _ := strings.Cut(err.Error(), ": ")
+	name := strings.TrimPrefix(dashed, "-")
 	if problem == "flag needs an argument" {
-		return probe.Usagef("", "-%s: its value is missing", name)
+		return probe.Usagef("", "--%s: its value is missing", name)
 	}
-	hint, least := "", 3 // edits; a word farther away is another
+	if !strings.HasPrefix(problem, "flag provided") { // found before the word was taken off
+		return probe.Usagef("", "malformed option, word %d of the command line", word+1)
+	}
+	nearest, least := "", 3 // edits; a word farther away is another
 	for _, o := range options {
-		if d := distance(o.name, name[1:]); d < least {
-			hint, least = "did you mean --"+o.name+"? healthcheck --help lists every option", d
+		if d := distance(o.name, name[:min(len(name), maxOptionName)]); d < min(least, len(o.name)) {
+			nearest, least = o.name, d
 		}
 	}
-	return probe.Usagef(hint, "unknown option -%s", name)
+	if nearest == "" {
+		return probe.Usagef("", "unknown option, word %d of the command line", word)
+	}
+	return probe.Usagef("did you mean --"+nearest+"? healthcheck --help lists every option", "unknown option --%s", name)
 }
+
+// maxOptionName is longer than any option by more than a few edits, in bytes.
+const maxOptionName = 32
 
 // distance is Levenshtein's between two words.
 func distance(a, b string) int {

@@ -74,14 +74,13 @@ Exit: 0 healthy, 1 not, 125 wrong usage, 126 and 127 CMD not run, else CMD's own
 var revision = "unknown"
 
 func main() {
-	// As PID 1 a Go program ends with status 2 on TERM unless it has registered the signal, so this comes first. A probe is
-	// not PID 1, and is spared the time that it takes.
+	// TERM, INT, QUIT and HUP are registered before main if the program is an init. A probe does not spend the time.
 	var signals *supervise.Signals
-	if os.Getpid() == 1 || slices.Contains(os.Args[1:], "--") {
+	if supervise.IsInit() {
 		signals = supervise.Listen()
 		supervise.ReserveThreads()
 	}
-	os.Exit(run(os.Args[1:], signals, os.Stdout, os.Stderr))
+	signals.Exit(run(os.Args[1:], signals, os.Stdout, os.Stderr))
 }
 
 // run is main without global state. It returns the exit status. signals is nil if they are not registered yet.
@@ -183,7 +182,8 @@ func exitOnSignal(signals *supervise.Signals) {
 // runCommand runs the command as its init, and returns its exit status.
 func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, stderr *os.File) int {
 	command := supervise.Command{Args: c.command, StopSignals: c.stopSignals, KillAfter: c.killAfter,
-		SuccessStatus: c.successStatus, SignalGroup: c.signalGroup}
+		SuccessStatus: c.successStatus, SignalGroup: c.signalGroup,
+		Log: func(line string) { logLine(stderr, "healthcheck: "+line+"\n") }}
 	monitor := c.newMonitor(checks, stderr)
 
 	// 1. Bind the metrics address before anything runs.
@@ -282,7 +282,7 @@ func serve(c *config, checks []*probe.Check, monitor *probe.Monitor, signals *su
 	settings := export.Config{Monitor: monitor, Signals: signals, Wait: c.wait, Version: Version, Revision: revision,
 		ServiceName: cmp.Or(os.Getenv("SERVICE_NAME"), hostname), ServiceVersion: os.Getenv("SERVICE_VERSION")}
 	if c.hasCommand {
-		settings.Command = filepath.Base(c.command[0])
+		settings.Command = filepath.Base(supervise.ProgramName(c.command[0]))
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)

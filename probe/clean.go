@@ -1,64 +1,19 @@
 package probe
 
 import (
-	"encoding/base64"
-	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"alfred/healthcheck/wire"
 )
 
 // maxMessage is the most of a peer's text that a Result keeps, in bytes.
 const maxMessage = 400
 
-// mask stands where a secret was.
-const mask = "***"
-
-// A redactor knows what must never be shown. The zero value knows nothing.
-type redactor struct {
-	secrets []string // longest first
-}
-
-// add makes each secret known, as it is and in the forms in which a URL or a header carries it.
-func (r *redactor) add(secrets ...string) {
-	for _, s := range secrets {
-		if s == "" {
-			continue
-		}
-		b := []byte(s)
-		for _, form := range []string{
-			s, escapeUnprintable(s), url.QueryEscape(s), url.PathEscape(s), wire.PercentEncode(s, ""), base64.StdEncoding.EncodeToString(b),
-			base64.RawStdEncoding.EncodeToString(b), base64.URLEncoding.EncodeToString(b), base64.RawURLEncoding.EncodeToString(b),
-		} {
-			if !slices.Contains(r.secrets, form) {
-				r.secrets = append(r.secrets, form)
-			}
-		}
-	}
-	slices.SortStableFunc(r.secrets, func(a, b string) int { return len(b) - len(a) })
-}
-
-// allow forgets what is shown anyway: a password that is also the name of the user.
-func (r *redactor) allow(public ...string) {
-	r.secrets = slices.DeleteFunc(r.secrets, func(s string) bool { return slices.Contains(public, s) })
-}
-
-// clean makes a peer's text fit to be shown: without secrets, on one line, printable, and not too long.
-func (r *redactor) clean(s string) string {
-	for _, secret := range r.secrets {
-		s = strings.ReplaceAll(s, secret, mask)
-	}
-	return cut(escapeUnprintable(s), maxMessage)
-}
-
-// escapeUnprintable writes what is not printable, line ends and what turns the direction of text
-// included, as Go does within quotes: \n, \x1b, \u202e.
+// escapeUnprintable writes what is not printable, line ends and what turns the direction of text included, as Go does
+// within quotes: \n, \x1b, \u202e.
 func escapeUnprintable(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) {
+	if !strings.ContainsFunc(s, func(r rune) bool { return !isVisible(r) || r == utf8.RuneError }) {
 		return s
 	}
 	var b strings.Builder
@@ -67,7 +22,7 @@ func escapeUnprintable(s string) string {
 		switch {
 		case r == utf8.RuneError && size == 1:
 			b.WriteString(`\x` + strconv.FormatUint(uint64(s[i])|0x100, 16)[1:])
-		case unicode.IsPrint(r):
+		case isVisible(r):
 			b.WriteRune(r)
 		default:
 			quoted := strconv.QuoteRuneToASCII(r)
@@ -75,6 +30,16 @@ func escapeUnprintable(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// isVisible reports whether a character shows on a screen. Unicode counts the fillers of Hangul and Khmer, Mongolian variation
+// selectors, the empty Braille pattern and the grapheme joiner as printable, and all of them are invisible.
+func isVisible(r rune) bool {
+	switch r {
+	case '\u034f', '\u115f', '\u1160', '\u17b4', '\u17b5', '\u180b', '\u180c', '\u180d', '\u180f', '\u2800', '\u3164', '\uffa0':
+		return false
+	}
+	return unicode.IsPrint(r)
 }
 
 // cut shortens s to at most n bytes, between characters, and marks that it did.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -19,10 +20,16 @@ const attemptDelay = 250 * time.Millisecond
 // maxAddresses bounds how many addresses of one name are tried.
 const maxAddresses = 16
 
+// maxSocketPath is the longest path of a Unix socket, in bytes: sun_path holds 108 with the zero byte that ends it (unix(7)).
+const maxSocketPath = 107
+
 // dial connects to address and binds the connection to ctx: its deadline is set once, here, and when ctx is
 // done the connection is closed, whatever is under way on it. For tcp every address of the name is tried.
 func dial(ctx context.Context, r *run, network, address string) (net.Conn, *failure) {
 	addrs := []string{address}
+	if network == "unix" && len(address) > maxSocketPath {
+		return nil, fail(PhaseConnect, fmt.Sprintf("the socket's path is longer than %d bytes", maxSocketPath))
+	}
 	if network != "unix" {
 		host, port, err := net.SplitHostPort(address)
 		if err != nil {

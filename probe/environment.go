@@ -20,7 +20,7 @@ func (o Options) prepare() (*environment, error) {
 		env.lookup = func(string) (string, bool) { return "", false }
 	}
 	var err error
-	if env.tls, err = o.TLS.load("--tls-ca", "--tls-cert", "--tls-key"); err != nil {
+	if env.tls, err = o.TLS.load("--tls-ca", "--tls-cert", "--tls-key", showPath); err != nil {
 		return nil, err
 	}
 	if env.http, err = env.prepareHTTP(o); err != nil {
@@ -65,8 +65,8 @@ func wrongScheme(kind, scheme, want string) error {
 	return Usagef("write "+want, "the scheme of the URL is not one of this check")
 }
 
-// hintURL is the hint for a value without a scheme: the URL that was meant, where it is a host with
-// perhaps a port and a path and has nothing in which a secret could hide, else an example.
+// hintURL is the hint for a value without a scheme: the URL that was meant, if it can be nothing but a host with a port or localhost,
+// and perhaps a path, else an example. A word alone may be a password.
 func hintURL(scheme string, x expanded, example string) string {
 	value, _, hasQuery := strings.Cut(x.text, "?")
 	authority, path, _ := strings.Cut(value, "/")
@@ -74,11 +74,44 @@ func hintURL(scheme string, x expanded, example string) string {
 	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
 		host, port, hasPort = authority[:i], authority[i+1:], true
 	}
-	if x.refs || !wire.ConsistsOf(host, "._:[]-") || hasPort && checkPort(port, true) != nil || path != "" && !wire.ConsistsOf(path, "._~/-") {
+	isHost := host == "localhost" || hasPort && wire.ConsistsOf(host, "._:[]-") && checkPort(port, true) == nil
+	if hasPort && checkPort(port, true) != nil {
+		isHost = false
+	}
+	if x.refs || !isHost || path != "" && !wire.ConsistsOf(path, "._~/-") || looksLikeToken(path) {
 		return "as in " + example
 	}
 	if hasQuery {
 		value += "?…"
 	}
 	return "write " + scheme + value
+}
+
+// looksLikeToken reports whether a word of a URL may be a secret: long, and not made of lower-case letters alone, as the words of
+// people are.
+func looksLikeToken(word string) bool {
+	return len(word) >= minToken && strings.Trim(word, "abcdefghijklmnopqrstuvwxyz._~/-") != ""
+}
+
+// checkHost refuses what no host holds, but the rest of a password or a parameter does. The host is shown.
+func checkHost(host string) error {
+	if strings.ContainsAny(host, "&;=!$'()*+,\"`{}|\\^") {
+		return Usagef("parameters begin with a ?; percent-encode what is special in user name and password, or insert them with ${VAR}",
+			"the host holds a character that no host has")
+	}
+	return nil
+}
+
+// checkPath refuses a path in which a parameter for a secret stands, as it does if the ? before it was forgotten. The path is shown.
+func checkPath(path string) error {
+	for i := range len(path) {
+		if path[i] != '&' && path[i] != ';' {
+			continue
+		}
+		name, _, ok := strings.Cut(path[i+1:], "=")
+		if ok && secretName(name) {
+			return Usagef("parameters begin with a ?", "a parameter stands in the path")
+		}
+	}
+	return nil
 }

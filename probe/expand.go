@@ -2,24 +2,20 @@ package probe
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 
 	"alfred/healthcheck/wire"
 )
 
-// maxSecretFile is the largest file that ${file:…} reads, in bytes. Docker's and Kubernetes' secrets end at 500 KiB and
-// 1 MiB; passwords and tokens do well below.
-const maxSecretFile = 64 << 10
-
 // An expanded value is a check's value after ${VAR} and ${file:…} were replaced.
 type expanded struct {
 	text    string
 	refs    bool     // something was inserted
+	whole   bool     // all of it was inserted
+	user    bool     // something was inserted in the name of the user
 	secrets []string // what was inserted where secrets stand, in user-info and query
 	inPath  []string // what was inserted in the path
 }
@@ -66,7 +62,7 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 	}
 	if len(list) == 1 && list[0].isRef {
 		text, err := env.resolve(list[0].name)
-		return expanded{text: text, refs: true}, err
+		return expanded{text: text, refs: true, whole: true}, err
 	}
 	// The same length with nothing in the references that could be taken for a delimiter.
 	var blank strings.Builder
@@ -76,7 +72,8 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 		}
 		blank.WriteString(p.text)
 	}
-	userinfo, path, query := splitURL(kind, blank.String())
+	masked := blank.String()
+	userinfo, path, query := splitURL(kind, masked)
 	var result expanded
 	at := 0
 	for _, p := range list {
@@ -90,6 +87,7 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 			case text == "":
 			case userinfo[0] <= at && at < userinfo[1], at >= query:
 				result.secrets = append(result.secrets, text)
+				result.user = result.user || isUser(masked, userinfo, at)
 				text = wire.PercentEncode(text, "")
 			case at >= path:
 				result.inPath = append(result.inPath, text)
@@ -102,6 +100,15 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 		at += len(p.text)
 	}
 	return result, nil
+}
+
+// isUser reports whether the name of the user is at a place of a URL: before the : in user-info, or in the parameter user.
+func isUser(s string, userinfo [2]int, at int) bool {
+	if at < userinfo[1] {
+		return !strings.Contains(s[userinfo[0]:at], ":")
+	}
+	name, _, _ := strings.Cut(s[strings.LastIndexAny(s[:at], "?&")+1:], "=")
+	return name == "user" || name == "username"
 }
 
 // splitURL finds where in a URL user-info stands, and where its path and its query begin. For postgres that is by libpq's
@@ -154,24 +161,12 @@ func (env *environment) resolve(name string) (string, error) {
 		}
 		return text, nil
 	}
-	f, err := os.Open(path)
+	content, err := readRegularFile(path, maxFile)
 	if err != nil {
-		return "", unreadable(name, err)
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
-	if err != nil {
-		return "", unreadable(name, err)
-	}
-	if len(content) > maxSecretFile {
-		return "", Usagef("name the file that holds the secret alone", "${%s}: larger than %d KiB", name, maxSecretFile>>10)
+		return "", Usagef("check that the file is mounted and that the user of this container may read it", "${%s}: %v", escapeUnprintable(name), err)
 	}
 	text := strings.TrimSuffix(string(content), "\n")
 	return strings.TrimSuffix(text, "\r"), nil
-}
-
-func unreadable(name string, err error) error {
-	return Usagef("check that the file is mounted and that the user of this container may read it", "${%s}: %v", escapeUnprintable(name), reason(err))
 }
 
 // reason is an error of the os package without the path, which the caller has named.
@@ -190,9 +185,12 @@ func (x *expanded) maskQuery(raw string) string {
 	}
 	var pairs []string
 	for pair := range strings.SplitSeq(raw, "&") {
-		name, _, ok := strings.Cut(pair, "=")
+		name, value, ok := strings.Cut(pair, "=")
 		if plain, err := url.QueryUnescape(name); err != nil || !ok || plain != name {
 			name = "" // not of the form name=value: all of it may be a secret
+		}
+		if len(name) >= minToken && strings.Trim(value, "=") == "" {
+			name = "" // perhaps not a name, but a token in base64
 		}
 		if name == "" || slices.ContainsFunc(x.secrets, func(s string) bool { return strings.Contains(name, s) }) {
 			pairs = append(pairs, mask)

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -51,7 +52,7 @@ func TestSplitURL(t *testing.T) {
 
 func TestExpand(t *testing.T) {
 	dir := t.TempDir()
-	files := map[string]string{"lf": "s3cr3t\n", "crlf": "s3cr3t\r\n", "two": "s3cr3t\n\n", "bare": "s3cr3t", "empty": "", "full": strings.Repeat("x", maxSecretFile)}
+	files := map[string]string{"lf": "s3cr3t\n", "crlf": "s3cr3t\r\n", "two": "s3cr3t\n\n", "bare": "s3cr3t", "empty": "", "full": strings.Repeat("x", maxFile)}
 	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -83,6 +84,30 @@ func TestExpand(t *testing.T) {
 		got, err := e.expand(test.kind, strings.ReplaceAll(test.in, "DIR", dir))
 		if err != nil || got.text != test.want || !slices.Equal(got.secrets, test.secrets) {
 			t.Errorf("expand(%q) = %q, %q, %v, want %q, %q", test.in, got.text, got.secrets, err, test.want, test.secrets)
+		}
+	}
+}
+
+// TestExpandFile has files that are not read: the deadline does not cover a FIFO without a writer, and a device has no end.
+func TestExpandFile(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "large"), make([]byte, maxFile+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ path, want string }{
+		{dir + "/fifo", "not a regular file"},
+		{dir, "not a regular file"},
+		{"/dev/zero", "not a regular file"},
+		{dir + "/large", "larger than 1024 KiB"},
+		{dir + "/none", "no such file or directory"},
+	} {
+		e := &environment{lookup: env{}.lookup}
+		_, err := e.expand("redis", "redis://:${file:"+test.path+"}@h")
+		if got, want := usageOf(t, err), "${file:"+test.path+"}: "+test.want; !strings.HasPrefix(got, want) {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

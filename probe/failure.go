@@ -50,6 +50,7 @@ func (r *run) failIO(phase Phase, err error) *failure {
 		protocol    *wire.ProtocolError
 		foreign     *wire.ForeignError
 		auth        *wire.AuthError
+		postgres    *wire.PGError
 	)
 	switch {
 	case errors.As(err, &iterations):
@@ -78,6 +79,9 @@ func (r *run) failIO(phase Phase, err error) *failure {
 		return fail(PhaseReply, err.Error())
 	case errors.As(err, &protocol), errors.As(err, &auth), errors.Is(err, wire.ErrNoPassword), errors.Is(err, wire.ErrClosed):
 		return fail(phase, err.Error())
+	case errors.As(err, &postgres):
+		head := strings.TrimSuffix(postgres.Error(), postgres.Message)
+		return fail(phase, r.clean(head)+r.clean(postgres.Message))
 	case errors.As(err, &op):
 		err = op.Err
 	}

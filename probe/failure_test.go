@@ -62,7 +62,7 @@ func TestFailLogin(t *testing.T) {
 	}{
 		{refused("28000"), true, false, failure{phase: PhaseAuth, text: "FATAL 28000: no", fallBack: true, rank: 1}},
 		{refused("28P01"), true, false, failure{phase: PhaseAuth, text: "FATAL 28P01: no", fallBack: true, rank: 2}},
-		{refused("08P01"), true, false, failure{phase: PhaseAuth, text: "FATAL 08P01: no", fallBack: true, rank: 2}},
+		{refused("08P01"), true, false, failure{phase: PhaseReply, text: "FATAL 08P01: no", fallBack: true, rank: 2}},
 		{refused("08P01"), true, true, failure{phase: PhaseReply, text: "FATAL 08P01: no", rank: 2}},
 		{refused("3D000"), true, false, failure{phase: PhaseReply, text: "FATAL 3D000: no", fallBack: true, rank: 2}},
 		{refused("3D000"), true, true, failure{phase: PhaseReply, text: "FATAL 3D000: no", rank: 2}},
@@ -82,6 +82,34 @@ func TestFailLogin(t *testing.T) {
 		r := &run{Result: Result{Check: &Check{}}}
 		if got := *r.failLogin(test.err, test.greeted, test.authenticated); got != test.want {
 			t.Errorf("%v, greeted %v, authenticated %v: %+v, want %+v", test.err, test.greeted, test.authenticated, got, test.want)
+		}
+	}
+}
+
+// pgbouncer's words before a login, as its source has them (src/client.c, src/server.c).
+func TestAboutAuth(t *testing.T) {
+	for message, want := range map[string]bool{
+		"password authentication failed":    true,
+		"SASL authentication failed":        true,
+		"no such user: app":                 true,
+		"empty password returned by client": true,
+		"certificate authentication failed": true,
+		"login failed: db=app user=app":     true,
+		"SSL required":                      true,
+		"server login failed: FATAL password authentication failed for user \"app\"": true,
+		"server login failed: FATAL database \"none\" does not exist":                false,
+		"server login has been failing, try again later (server_login_retry)":        false,
+		"no such database: app":                         false,
+		"bouncer config error":                          false,
+		"unsupported startup parameter: options":        false,
+		"no more connections allowed (max_client_conn)": false,
+		"client_login_timeout (server down)":            false,
+		"pgbouncer cannot connect to server":            false,
+		"server conn crashed?":                          false,
+		"the database system is shutting down, authority of which is with the operator": false,
+	} {
+		if got := aboutAuth(message); got != want {
+			t.Errorf("aboutAuth(%q) = %t, want %t", message, got, want)
 		}
 	}
 }

@@ -32,12 +32,21 @@ const (
 	minToken = 8
 )
 
+var (
+	errNotHTTP = &wire.ProtocolError{What: "the answer is not HTTP"}
+	errHeader  = &wire.ProtocolError{What: "the answer's header is malformed"}
+	errBody    = &wire.ProtocolError{What: "the answer's body is malformed"}
+
+	errLongHeader = &wire.ProtocolError{What: "the answer's header is longer than " + strconv.Itoa(maxHeader>>10) + " KiB"}
+)
+
 // An httpSetup is the --http-* options, checked.
 type httpSetup struct {
 	method  string
 	header  http.Header
 	host    string // the Host header, where one is given
 	secrets []string
+	encoded []string      // of which the encodings are secret
 	status  []statusRange // nil: 2xx
 	body    *regexp.Regexp
 }
@@ -70,7 +79,8 @@ func (env *environment) prepareHTTP(o Options) (h httpSetup, err error) {
 		}
 		h.secrets = append(h.secrets, inserted...)
 		if secretName(name) {
-			h.secrets = append(h.secrets, headerSecrets(value)...)
+			whole, encoded := headerSecrets(name, value)
+			h.secrets, h.encoded = append(h.secrets, whole...), append(h.encoded, encoded...)
 		}
 		if strings.EqualFold(name, "Host") {
 			h.host = value
@@ -100,14 +110,15 @@ func secretName(name string) bool {
 			func(part string) bool { return strings.Contains(name, part) })
 }
 
-// headerSecrets is a secret header's value, and those parts of it that may be echoed alone: what stands behind the word Bearer
-// or Basic, the password in that, a cookie's value.
-func headerSecrets(value string) []string {
-	list := []string{value}
+// headerSecrets is a secret header's value, and those parts of it that may be echoed alone: in an Authorization what stands behind
+// the word Bearer or Basic, the password in that, a cookie's value. encoded is what is a secret only in base64.
+func headerSecrets(name, value string) (list, encoded []string) {
+	list = []string{value}
+	scheme := strings.HasSuffix(strings.ToLower(name), "authorization")
 	fields := strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(" \t,;", r) })
 	for i, field := range fields {
 		_, v, ok := strings.Cut(field, "=")
-		if i == 0 && len(fields) > 1 && !ok {
+		if i == 0 && len(fields) > 1 && !ok && scheme {
 			continue
 		}
 		list = append(list, field)
@@ -116,12 +127,29 @@ func headerSecrets(value string) []string {
 		}
 		if plain, err := base64.StdEncoding.DecodeString(field); err == nil {
 			if _, password, ok := strings.Cut(string(plain), ":"); ok {
-				list = append(list, string(plain), password)
+				list = append(list, password)
+				encoded = append(encoded, string(plain))
 			}
 		}
 	}
-	return list
+	return list, encoded
 }
+
+// atInQuery reports whether an @ in the query of a URL may be the end of its user-info: http://admin:47?11@host/. In
+// http://host/path?mail=a@b it cannot.
+func atInQuery(u *url.URL) bool {
+	for pair := range strings.SplitSeq(u.RawQuery, "&") {
+		before, _, ok := strings.Cut(pair, "@")
+		if ok && (u.Path == "" || !strings.Contains(before, "=")) {
+			return true
+		}
+	}
+	return (u.Port() != "" || u.User != nil) && strings.Contains(u.RawQuery, "@")
+}
+
+// errColonInUser is for what was inserted or encoded as the user, and is user and password.
+var errColonInUser = Usagef("insert user and password one by one, as in ${USER}:${PASSWORD}@, or the whole URL with a single ${VAR}",
+	"the user name holds a :, and there is no password")
 
 // parseStatusRanges reads "200-299,401".
 func parseStatusRanges(s string) (list []statusRange, err error) {
@@ -172,7 +200,7 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 			return Usagef("as in http+unix://%2Frun%2Fapp.sock/health", "the socket's path must stand percent-encoded where a host would")
 		}
 		socket = path
-		rest = authority[:at] + "localhost" + rest[end:]
+		rest = authority[:at] + socketHost + rest[end:]
 	default:
 		return wrongScheme("http", scheme, "http://, https:// or http+unix://")
 	}
@@ -183,18 +211,35 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 	if u.Hostname() == "" {
 		return Usagef("as in http://localhost:8080/health", "the URL has no host")
 	}
+	if err := checkHost(u.Host); err != nil {
+		return err
+	}
 	if err := checkPort(u.Port(), u.Port() != "" || strings.HasSuffix(u.Host, ":")); err != nil {
 		return err
 	}
 	path := u.EscapedPath()
-	if strings.Contains(path+u.Fragment, "@") { // user-info ended before it was meant to, and the path is shown
-		return Usagef("percent-encode what is special in user name and password, or insert them with ${VAR}; an @ in the path is written %40", "an @ stands behind the host")
+	if strings.Contains(path+u.Fragment, "@") || atInQuery(u) { // user-info ended before it was meant to
+		return Usagef("percent-encode what is special in user name and password, or insert them with ${VAR}; an @ in the path or query is written %40", "an @ stands behind the host")
+	}
+	if err := checkPath(path); err != nil {
+		return err
 	}
 	u.Fragment, u.RawFragment = "", ""
 	for _, inserted := range x.inPath { // a webhook's token, say
 		path = strings.ReplaceAll(path, wire.PercentEncode(inserted, "/"), mask)
 	}
 	c.redact.add(x.inPath...)
+	if x.whole { // so may be part of a URL that was inserted
+		segments := strings.Split(path, "/")
+		for i, segment := range segments {
+			if looksLikeToken(segment) {
+				plain, _ := url.PathUnescape(segment)
+				c.redact.add(segment, plain)
+				segments[i] = mask
+			}
+		}
+		path = strings.Join(segments, "/")
+	}
 	host := u.Host
 	if socket != "" {
 		host = wire.PercentEncode(socket, "")
@@ -202,20 +247,27 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 	c.Target = escapeUnprintable(scheme + "://" + host + path + x.maskQuery(u.RawQuery))
 
 	c.redact.add(env.http.secrets...)
+	c.redact.addEncoded(env.http.encoded...)
+	c.redact.show(u.Hostname())
 	if u.User != nil {
 		name := u.User.Username()
 		if password, _ := u.User.Password(); password != "" {
-			c.redact.add(password, name+":"+password)
+			c.redact.add(password)
+			c.redact.addEncoded(name + ":" + password)
+		} else if strings.Contains(name, ":") {
+			return errColonInUser
 		} else if name != "" {
 			c.redact.add(name, name+":") // a token alone
 		}
 	}
 	for name, values := range u.Query() {
-		if secretName(name) {
-			c.redact.add(values...)
-		}
-		if values[0] == "" && len(name) >= minToken { // perhaps not a name, but a token alone
-			c.redact.add(name)
+		for _, value := range values {
+			if secretName(name) || x.whole && len(value) >= minToken {
+				c.redact.add(value)
+			}
+			if strings.Trim(value, "=") == "" && len(name) >= minToken { // perhaps not a name, but a token alone
+				c.redact.add(name)
+			}
 		}
 	}
 	if socket == "" {
@@ -346,13 +398,16 @@ func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socke
 		if err != nil {
 			return nil, fail(PhaseReply, notHTTPRedirect)
 		}
-		if !sameService(target, next) {
+		if !sameService(target, next, socket != "") {
 			req.Header = http.Header{"User-Agent": setup.header["User-Agent"]} // secrets are for the host they were given for
 			req.Host = ""
 		}
 		req.URL = next
 	}
 }
+
+// socketHost is the host of a request to a Unix socket.
+const socketHost = "localhost"
 
 // notHTTPRedirect is the text of a failure.
 const notHTTPRedirect = "a redirect to a URL that is not of HTTP"
@@ -361,7 +416,11 @@ const notHTTPRedirect = "a redirect to a URL that is not of HTTP"
 var ports = map[string]string{"http": "80", "https": "443"}
 
 // sameService reports whether a redirect leads from a to the same host and port, or from its plain default port to the one with TLS.
-func sameService(a, b *url.URL) bool {
+// From a Unix socket every other port is of TCP.
+func sameService(a, b *url.URL, socket bool) bool {
+	if socket && b.Scheme != a.Scheme {
+		return false
+	}
 	from, to := cmp.Or(a.Port(), ports[a.Scheme]), cmp.Or(b.Port(), ports[b.Scheme])
 	return strings.EqualFold(a.Hostname(), b.Hostname()) && (a.Scheme == b.Scheme && from == to ||
 		b.Scheme == "https" && (from == to || from == ports["http"] && to == ports["https"]))
@@ -374,7 +433,7 @@ func open(ctx context.Context, r *run, env *environment, u *url.URL, socket stri
 		return nil, fail(PhaseReply, notHTTPRedirect)
 	}
 	network, address := "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port))
-	if socket != "" && u.Scheme == "http" && address == "localhost:80" {
+	if socket != "" && sameService(&url.URL{Scheme: "http", Host: socketHost}, u, true) {
 		network, address = "unix", socket
 	}
 	conn, f := dial(ctx, r, network, address)
@@ -384,10 +443,12 @@ func open(ctx context.Context, r *run, env *environment, u *url.URL, socket stri
 	return handshake(r, conn, env.tls.config(u.Hostname())) // a nil *tls.Conn comes with a failure
 }
 
-// exchange sends a request on conn and reads the answer, whose body owns conn.
+// exchange sends a request on conn and reads the answer, whose body owns conn. Its errors, and those of the body, are the
+// connection's or in words of ours: net/http quotes what it was sent.
 func exchange(conn net.Conn, req *http.Request) (*http.Response, error) {
 	werr := req.Write(conn) // a server that refuses early has said why, in an answer or an alert
-	resp, err := readResponse(conn, req)
+	in := &answerReader{conn: conn}
+	resp, err := in.response(req)
 	if err != nil {
 		conn.Close()
 		if werr != nil && (err == io.EOF || err == io.ErrUnexpectedEOF) {
@@ -395,21 +456,43 @@ func exchange(conn net.Conn, req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
+	body := resp.Body
 	resp.Body = struct {
 		io.Reader
 		io.Closer
-	}{resp.Body, conn}
+	}{readerFunc(func(p []byte) (int, error) {
+		n, err := body.Read(p)
+		return n, in.reason(err, errBody)
+	}), conn}
 	return resp, nil
 }
 
-// readResponse reads an answer up to its body, and what informational ones come before it (RFC 9110 section 15.2).
-func readResponse(conn net.Conn, req *http.Request) (*http.Response, error) {
-	var failed error // of conn: to bufio what came before it is a line, if half of one
-	limited := &io.LimitedReader{R: readerFunc(func(p []byte) (n int, err error) {
-		n, err = conn.Read(p)
-		failed = err
-		return n, err
-	}), N: maxHeader}
+// An answerReader reads one HTTP answer from a connection.
+type answerReader struct {
+	conn   net.Conn
+	failed error // of the connection: to net/http what came before it is a line, if half of one
+}
+
+func (a *answerReader) Read(p []byte) (n int, err error) {
+	n, err = a.conn.Read(p)
+	a.failed = err
+	return n, err
+}
+
+// reason is an error of net/http as a check reports it: the connection's own, or else malformed.
+func (a *answerReader) reason(err, malformed error) error {
+	switch {
+	case err == nil, err == io.EOF, err == io.ErrUnexpectedEOF:
+		return err
+	case a.failed == nil, a.failed == io.EOF:
+		return malformed
+	}
+	return a.failed
+}
+
+// response reads an answer up to its body, and what informational ones come before it (RFC 9110 section 15.2).
+func (a *answerReader) response(req *http.Request) (*http.Response, error) {
+	limited := &io.LimitedReader{R: a, N: maxHeader}
 	r := bufio.NewReader(limited)
 	for {
 		if _, err := r.Peek(1); err != nil {
@@ -418,13 +501,11 @@ func readResponse(conn net.Conn, req *http.Request) (*http.Response, error) {
 		resp, err := http.ReadResponse(r, req)
 		switch {
 		case err != nil && limited.N <= 0:
-			return nil, &wire.ProtocolError{What: "the answer's header is longer than " + strconv.Itoa(maxHeader>>10) + " KiB"}
-		case err != nil && failed != nil && failed != io.EOF:
-			return nil, failed
+			return nil, errLongHeader
 		case err != nil && strings.HasPrefix(err.Error(), "malformed HTTP"):
-			return nil, &wire.ProtocolError{What: "the answer is not HTTP"}
+			return nil, a.reason(err, errNotHTTP)
 		case err != nil:
-			return nil, err
+			return nil, a.reason(err, errHeader)
 		case resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols:
 			limited.N = math.MaxInt64
 			return resp, nil

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -74,6 +75,13 @@ func TestHTTPAnswers(t *testing.T) {
 
 		{"not HTTP", "220 mail ESMTP\n", "", Options{}, Failed, "reply: the answer is not HTTP"},
 		{"Redis", "-ERR unknown command\n", "", Options{}, Failed, "reply: the answer is not HTTP"},
+		{"a header without a colon", "HTTP/1.1 200 OK\nMARK\n", "", Options{}, Failed, "reply: the answer's header is malformed"},
+		{"a length that is no number", "HTTP/1.1 200 OK\nContent-Length: MARK\n", "", Options{}, Failed, "reply: the answer's header is malformed"},
+		{"two lengths", "HTTP/1.1 200 OK\nContent-Length: 1\nContent-Length: 2\n", "x", Options{}, Failed, "reply: the answer's header is malformed"},
+		{"an unknown encoding", "HTTP/1.1 200 OK\nTransfer-Encoding: MARK\n", "", Options{}, Failed, "reply: the answer's header is malformed"},
+		{"a status that is no number", "HTTP/1.1 MARK OK\n", "", Options{}, Failed, "reply: the answer is not HTTP"},
+		{"a chunk without length", json + "Transfer-Encoding: chunked\n", "MARK\r\n", Options{}, Failed, "reply: 200 OK, then the answer's body is malformed"},
+		{"half a chunk", json + "Transfer-Encoding: chunked\n", "9\r\n{", Options{}, Failed, "reply: the server closed the connection in the middle of its answer"},
 		{"half a header", "HTTP/1.1 200 OK\nA: b", "", Options{}, Failed, "reply: the server closed the connection in the middle of its answer"},
 		{"a long header", "HTTP/1.1 200 OK\nA: " + strings.Repeat("b", maxHeader) + "\n", "", Options{}, Failed, "reply: the answer's header is longer than 64 KiB"},
 		{"hints without end", strings.Repeat("HTTP/1.1 103 Early Hints\n\n", maxHeader/20), "", Options{}, Failed, "reply: the answer's header is longer than 64 KiB"},
@@ -170,9 +178,39 @@ func TestRedirectSecrets(t *testing.T) {
 	}
 }
 
+// Where headers and password go along.
+func TestSameService(t *testing.T) {
+	for _, test := range []struct {
+		from, to string
+		socket   bool
+		want     bool
+	}{
+		{"http://h", "http://H:80/x", false, true},
+		{"http://h", "https://h/", false, true},
+		{"http://h:8080", "https://h:8080/", false, true},
+		{"http://h:8080", "https://h/", false, false},
+		{"https://h", "http://h/", false, false},
+		{"http://h", "http://h:8080/", false, false},
+		{"http://h", "http://g/", false, false},
+		{"http://localhost", "http://localhost:80/x", true, true},
+		{"http://localhost", "https://localhost/", true, false},
+		{"http://localhost", "https://localhost:80/", true, false},
+		{"http://localhost", "http://localhost:8080/", true, false},
+	} {
+		from, err1 := url.Parse(test.from)
+		to, err2 := url.Parse(test.to)
+		if err1 != nil || err2 != nil {
+			t.Fatal(err1, err2)
+		}
+		if got := sameService(from, to, test.socket); got != test.want {
+			t.Errorf("from %s, socket %v, to %s: %v, want %v", test.from, test.socket, test.to, got, test.want)
+		}
+	}
+}
+
 // What a server echoes is masked, in every form in which it was sent; words that are ours are not.
 func TestEchoedSecrets(t *testing.T) {
-	lookup := env{"PW": "p@ss w0rd", "TOKEN": "tok/en+1", "CODE": "c0de"}.lookup
+	lookup := env{"PW": "p@ss w0rd", "TOKEN": "tok/en+1", "CODE": "c0de"}
 	for _, test := range []struct {
 		url     string
 		headers []string
@@ -191,14 +229,17 @@ func TestEchoedSecrets(t *testing.T) {
 		{"http://HOST/hook/${CODE}", nil, "/hook/c0de", "/hook/***"},
 		{"http://:@HOST/", nil, "a:b", "a:b"},
 		{"http://token:@HOST/", nil, "token dG9rZW46", "*** ***"}, // as some APIs take a key
-		{"http://HOST/", []string{"Authorization: Bearer l1teral"}, "Bearer l1teral l1teral", "*** ***"},
-		{"http://HOST/", []string{"Authorization: Basic YXBwOnMzY3IzdA=="}, "app:s3cr3t s3cr3t YXBwOnMzY3IzdA==", "*** *** ***"},
+		{"http://HOST/", []string{"Authorization: Bearer l1teral"}, "Bearer l1teral, l1teral", "***, ***"},
+		{"http://HOST/", []string{"Authorization: Basic YXBwOnMzY3IzdA=="}, "app:s3cr3t s3cr3t, YXBwOnMzY3IzdA==", "app:*** ***, ***"},
 		{"http://HOST/", []string{"Cookie: a=1; session=f00d"}, "session=f00d f00d", "*** ***"},
 		{"http://HOST/", []string{"X-Other: ${CODE}"}, "c0de", "***"},
+		{"http://HOST/", []string{"X-Api-Key: F1rst second"}, "F1rst", "***"},
+		{"${URL}", nil, "/hooks/T0123456 query/Value9 plain-words-only", "/hooks/*** *** plain-words-only"},
 		{"http://HOST/", []string{"X-Other: plain"}, "plain", "plain"},
 	} {
 		addr := answers(t, "HTTP/1.1 200 "+test.echo+"\nContent-Type: application/json\n", `{"status":"`+test.echo+`","services":{"`+test.echo+`":"ok"}}`)
-		r := tryOut(t, Options{HTTPHeaders: test.headers, LookupEnv: lookup}, "http", strings.Replace(test.url, "HOST", addr, 1))
+		lookup["URL"] = "http://" + addr + "/hooks/T0123456/plain-words-only?v=query/Value9"
+		r := tryOut(t, Options{HTTPHeaders: test.headers, LookupEnv: lookup.lookup}, "http", strings.Replace(test.url, "HOST", addr, 1))
 		want := fmt.Sprintf(`200 %s, status "%s", %s ok`, test.want, test.want, test.want)
 		if r.Seen() != want {
 			t.Errorf("%s %q echoing %q: %q, want %q", test.url, test.headers, test.echo, r.Seen(), want)

@@ -106,13 +106,13 @@ func readReference(in []byte) (h health) {
 	members(in, func(key string, value json.RawMessage) {
 		switch key {
 		case "status":
-			h.status = text(value)
+			h.status = worse(h.status, text(value))
 		case "services", "components":
 			members(value, func(name string, value json.RawMessage) {
 				status := text(value)
 				members(value, func(key string, value json.RawMessage) {
 					if key == "status" {
-						status = text(value)
+						status = worse(status, text(value))
 					}
 				})
 				if status != "" {
@@ -122,6 +122,14 @@ func readReference(in []byte) (h health) {
 		}
 	})
 	return h
+}
+
+// worse is the worse of two words of a document, the first if they are alike.
+func worse(a, b string) string {
+	if a == "" || Worse(statusOf(a), statusOf(b)) != statusOf(a) {
+		return b
+	}
+	return a
 }
 
 // members calls f for each member of an object.

@@ -112,7 +112,15 @@ var targetTests = []struct{ kind, in, want string }{
 	{"redis", "unix://app:s3cr3t@/run/redis.sock?db=1", "unix://app@/run/redis.sock?db=1"},
 	{"redis", "redis://:${PW}@${HOST}:${PORT}/1", "redis://db.local:8080/1"},
 	{"redis", "redis://${PW}@h", "redis://h:6379"},
-	{"redis", "redis://${HOST}:${PW}@h", "redis://db.local@h:6379"},
+	{"redis", "redis://${HOST}:${PW}@h", "redis://***@h:6379"},
+	{"redis", "redis://${HOST}:pw@h/1", "redis://***@h:6379/1"},
+	{"redis", "unix://u${HOST}:pw@/run/a%40b.sock", "unix://***@/run/a%40b.sock"},
+	{"postgres", "postgres://${HOST}:${PW}@h", "postgres://***@h/***"},
+	{"postgres", "postgres://${HOST}:pw@h/shop", "postgres://***@h/shop"},
+	{"postgres", "postgres://h/shop?user=${HOST}&password=${PW}", "postgres://***@h/shop"},
+	{"postgres", "postgres://app:${PW}@${HOST}/${HOST}", "postgres://app@db.local/db.local"},
+	{"http", "${HOOK}", "http://h/hooks/***/***?id=***"},
+	{"http", "http://h/?c2VjcmV0cGFzcw==", "http://h/?***"},
 	{"redis", "redis://h?password=${PW}&db=1", "redis://h:6379/1"},
 	{"postgres", "postgres://app:s3cr3t@h/shop", "postgres://app@h/shop"},
 	{"postgres", "postgresql://app@h1:1,h2/?password=s3cr3t", "postgres://app@h1:1,h2/app"},
@@ -126,7 +134,7 @@ var targetTests = []struct{ kind, in, want string }{
 // What is inserted is taken literally, whatever it holds.
 var insertions = env{
 	"HOST": "db.local", "PORT": "8080", "EMPTY": "", "PATH": "s3cr3t/../?#@", "NAME": "s3cr3t", "VALUE": "s3cr3t&=x",
-	"PW": "s3cr3t@evil.example:1/x?y#z%41 ${HOST}\\", "URL": "http://u:s3cr3t@h/p",
+	"PW": "s3cr3t@evil.example:1/x?y#z%41 ${HOST}\\", "URL": "http://u:s3cr3t@h/p", "HOOK": "http://h/hooks/T0123456/xYz%2F9876?id=1",
 }
 
 func TestTargets(t *testing.T) {
@@ -146,7 +154,7 @@ var usageTests = []struct{ kind, in, want string }{
 	{"http", "localhost:8080/health", "a URL begins with http:// or https://\nwrite http://localhost:8080/health"},
 	{"http", "localhost", "a URL begins with http:// or https://\nwrite http://localhost"},
 	{"http", "[::1]:80", "a URL begins with http:// or https://\nwrite http://[::1]:80"},
-	{"http", "h/x?token=MARK", "a URL begins with http:// or https://\nwrite http://h/x?…"},
+	{"http", "localhost/x?token=MARK", "a URL begins with http:// or https://\nwrite http://localhost/x?…"},
 	{"http", "user:MARK@h", "a URL begins with http:// or https://\nas in --http http://localhost:8080/health"},
 	{"http", "h:MARK", "a URL begins with http:// or https://\nas in --http http://localhost:8080/health"},
 	{"http", "${MARK}", "a URL begins with http:// or https://\nas in --http http://localhost:8080/health"},
@@ -199,7 +207,7 @@ var usageTests = []struct{ kind, in, want string }{
 	{"redis", "postgres://:MARK@h", "a postgres:// URL belongs to --postgres\nwrite --postgres before it"},
 	{"redis", "MARK://h", "the scheme of the URL is not one of this check\nwrite redis://, rediss://, valkey://, valkeys:// or unix://"},
 	{"redis", "redis://:MA/RK@h", "the URL is not valid\na port is a number; percent-encode what is special in user name and password, or insert them with ${VAR}"},
-	{"redis", "redis://:1/MARK@h", "the database is not a number\nas in redis://localhost:6379/1"},
+	{"redis", "redis://:1/MARK@h", redisAtSign},
 	{"redis", "redis://h:x", "the URL is not valid\na port is a number; percent-encode what is special in user name and password, or insert them with ${VAR}"},
 	{"redis", "redis://h:0", badPort},
 	{"redis", "redis://h1:1,h2:2", "one host is wanted, not a list\ngive each server a check of its own"},
@@ -219,6 +227,31 @@ var usageTests = []struct{ kind, in, want string }{
 	{"redis", "redis://:MARK@h?password=other", "the password before @ and the one in ?password= differ\nwrite it once"},
 	{"redis", "unix://", "the path of a socket is wanted\nas in unix:///run/redis.sock?db=1"},
 	{"redis", "unix://run/redis.sock", "the path of a socket is wanted\nas in unix:///run/redis.sock?db=1"},
+	// What cannot be meant, and would show a part of a password.
+	{"redis", "redis://u:12?password=MARK@h/", redisAtSign},
+	{"redis", "redis://u:MA?RK@h/", "the URL is not valid\na port is a number; percent-encode what is special in user name and password, or insert them with ${VAR}"},
+	{"redis", "unix:///:MARK@/run/redis.sock", redisAtSign},
+	{"redis", "unix:///run/redis.sock&password=MARK", inPath},
+	{"redis", "unix:///run/redis.sock;password=MARK", inPath},
+	{"redis", "redis://h&password=MARK", badHost},
+	{"redis", "MARK", "a URL begins with redis://, rediss:// or unix://\nas in --redis redis://localhost:6379"},
+	{"redis", "MARK/MARK", "a URL begins with redis://, rediss:// or unix://\nas in --redis redis://localhost:6379"},
+	{"http", "http://admin:47?MARK@h/", atSign},
+	{"http", "http://admin:47/x?a=MARK@h/", atSign},
+	{"http", "http://h/x?MARK@h/", atSign},
+	{"http", "http://h/x&password=MARK", inPath},
+	{"http", "http://h/x;a=b;token=MARK", inPath},
+	{"http", "http://h;password=MARK", badHost},
+	{"http", "http://${CREDS}@h/", colonInUser},
+	{"http", "http://u%3AMARK@h/", colonInUser},
+	{"postgres", "postgres://${CREDS}@h/d", colonInUser},
+	{"postgres", "postgres://u%3AMARK@h/d", colonInUser},
+	{"postgres", "postgres://h/d?user=u:MARK", colonInUser},
+	{"postgres", "postgres://u@h/d&password=MARK", pgInPath},
+	{"postgres", "postgres://u@h/d;password=MARK", pgInPath},
+	{"postgres", "postgres://u@h&password=MARK", pgInPath},
+	{"postgres", "postgres://u;password=MARK@h", pgInPath},
+
 	{"postgres", "", "the URI: no scheme\nwrite postgres://user@host:5432/dbname"},
 	{"postgres", "${MARK}", "the URI: no scheme\nwrite postgres://user@host:5432/dbname"},
 	{"postgres", "postgresql+asyncpg://u:MARK@h/d", "scheme: names a driver\nleave out the + and the driver's name: postgresql://…"},
@@ -226,19 +259,24 @@ var usageTests = []struct{ kind, in, want string }{
 	{"postgres", "postgres://u:p@MARK@h/d", "the URI: an @ stands where the host or the database is\nwrite %40 for an @ in a user, password, host or database name, and %2F for a /"},
 	{"postgres", "postgres://h/d?sslmode=never", "parameter sslmode: unknown value\nwrite one of disable, allow, prefer, require, verify-ca, verify-full"},
 	{"postgres", "postgres://h/d?sslmode=verify-full", "sslmode=verify-full needs a CA to verify with\nadd sslrootcert=FILE or --tls-ca FILE, or sslrootcert=system for the CAs of this system"},
-	{"postgres", "postgres://h/d?sslrootcert=/no/such", "sslrootcert: no such file or directory\ncheck the path, and that the user of this container may read it"},
+	{"postgres", "postgres://h/d?sslrootcert=/no/such", "sslrootcert /no/such: no such file or directory\ncheck the path, and that the user of this container may read it"},
 	{"postgres", "postgres://h/d?sslcert=/no/such", "sslcert and sslkey: one without the other\ngive both, or a file that holds both twice"},
 	{"postgres", "postgres://h/d?sslnegotiation=direct", "parameter sslnegotiation: direct is at odds with an sslmode that allows plain text\nadd sslmode=require, verify-ca or verify-full"},
 }
 
 const (
-	atSign      = "an @ stands behind the host\npercent-encode what is special in user name and password, or insert them with ${VAR}; an @ in the path is written %40"
+	atSign      = "an @ stands behind the host\npercent-encode what is special in user name and password, or insert them with ${VAR}; an @ in the path or query is written %40"
+	redisAtSign = "an @ stands behind the host\nas in redis://user:password@localhost:6379 or unix://user:password@/run/redis.sock; percent-encode what is special in the password, or insert it with ${VAR}"
+	inPath      = "a parameter stands in the path\nparameters begin with a ?"
+	pgInPath    = "the URI: a parameter stands before the query\nbegin the query with a ?; in a name & is written %26, ; %3B, = %3D"
+	badHost     = "the host holds a character that no host has\nparameters begin with a ?; percent-encode what is special in user name and password, or insert them with ${VAR}"
+	colonInUser = "the user name holds a :, and there is no password\ninsert user and password one by one, as in ${USER}:${PASSWORD}@, or the whole URL with a single ${VAR}"
 	badPort     = "the port is missing or not valid\na port is a number from 1 to 65535"
 	notHostPort = "HOST:PORT is wanted\nas in --tcp localhost:5432 or --tcp [::1]:5432"
 )
 
 func TestUsageErrors(t *testing.T) {
-	vars := env{"MARK": "MARK", "ODD": "a/b"}
+	vars := env{"MARK": "MARK", "ODD": "a/b", "CREDS": "u:MARK"}
 	for _, test := range usageTests {
 		_, err := parseOne(Options{LookupEnv: vars.lookup}, test.kind, test.in)
 		got := usageOf(t, err)
@@ -274,10 +312,10 @@ func TestOptionErrors(t *testing.T) {
 		{Options{HTTPStatus: "299-200"}, "--http-status: not a list of statuses and ranges\nas in --http-status 200-299,401"},
 		{Options{HTTPStatus: "99-1000"}, "--http-status: not a list of statuses and ranges\nas in --http-status 200-299,401"},
 		{Options{HTTPBody: "(MARK"}, "--http-body: not a regular expression\nsee https://golang.org/s/re2syntax"},
-		{Options{TLS: TLSOptions{CA: "/no/such"}}, "--tls-ca: no such file or directory\ncheck the path, and that the user of this container may read it"},
-		{Options{TLS: TLSOptions{CA: junk}}, "--tls-ca: no certificate in the file\nit must hold one or more certificates in PEM"},
+		{Options{TLS: TLSOptions{CA: "/no/such"}}, "--tls-ca /no/such: no such file or directory\ncheck the path, and that the user of this container may read it"},
+		{Options{TLS: TLSOptions{CA: junk}}, "--tls-ca " + junk + ": no certificate in the file\nit must hold one or more certificates in PEM"},
 		{Options{TLS: TLSOptions{Key: junk}}, "--tls-cert and --tls-key: one without the other\ngive both, or a file that holds both twice"},
-		{Options{TLS: TLSOptions{Cert: junk, Key: junk}}, "--tls-cert, --tls-key: failed to find any PEM data in certificate input\nboth must be in PEM, readable, and belong together"},
+		{Options{TLS: TLSOptions{Cert: junk, Key: junk}}, "--tls-cert " + junk + ": no certificate in the file\nit must hold the client's certificate in PEM"},
 	} {
 		_, err := parseOne(test.o, "tcp", "h:1")
 		if got := usageOf(t, err); got != test.want {

@@ -9,8 +9,6 @@ import (
 	"net"
 	"os"
 	"os/user"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,72 +19,101 @@ import (
 type pgTarget struct {
 	uri       *wire.PGURI
 	hosts     []wire.PGHost
-	passwords []string // one for each host, "" where there is none
+	show      func(string) string // makes a path or a name fit to be shown
+	source    map[string]string   // which option or variable gave a parameter that the URI does not
+	passwords []string            // one for each host, "" where there is none
 	login     wire.Login
 	tls       tlsSetup
 	verify    bool // that the server's certificate is of a known CA
+
+	passfileProblem string // why the password file is ignored, if it was needed
 }
 
-// pgEnvironment are the variables of libpq (PostgreSQL documentation 34.15) that stand for parameters.
+// pgEnvironment are the variables of libpq (PostgreSQL documentation 34.15) that stand for parameters. Those that cannot
+// change the verdict are left out.
 var pgEnvironment = []struct{ variable, param string }{
 	{"PGHOST", "host"}, {"PGHOSTADDR", "hostaddr"}, {"PGPORT", "port"}, {"PGUSER", "user"}, {"PGDATABASE", "dbname"},
 	{"PGPASSWORD", "password"}, {"PGPASSFILE", "passfile"}, {"PGCONNECT_TIMEOUT", "connect_timeout"}, {"PGSSLMODE", "sslmode"},
 	{"PGSSLROOTCERT", "sslrootcert"}, {"PGSSLCERT", "sslcert"}, {"PGSSLKEY", "sslkey"}, {"PGSSLNEGOTIATION", "sslnegotiation"},
 	{"PGCHANNELBINDING", "channel_binding"}, {"PGREQUIREAUTH", "require_auth"}, {"PGTARGETSESSIONATTRS", "target_session_attrs"},
-	{"PGAPPNAME", "application_name"}, {"PGOPTIONS", "options"},
+	{"PGAPPNAME", "application_name"}, {"PGOPTIONS", "options"}, {"PGSSLCERTMODE", "sslcertmode"}, {"PGSSLCRL", "sslcrl"},
+	{"PGSSLCRLDIR", "sslcrldir"}, {"PGSSLSNI", "sslsni"}, {"PGSSLMINPROTOCOLVERSION", "ssl_min_protocol_version"},
+	{"PGSSLMAXPROTOCOLVERSION", "ssl_max_protocol_version"}, {"PGREQUIREPEER", "requirepeer"}, {"PGGSSENCMODE", "gssencmode"},
+	{"PGMINPROTOCOLVERSION", "min_protocol_version"},
 }
 
-// parsePostgres reads the value of --postgres. What the URI leaves out comes from --tls-*, then from libpq's environment
-// variables and files, then from libpq's defaults.
+// parsePostgres reads the value of --postgres. What the URI leaves out comes from --tls-*, then from a service, then from
+// libpq's environment variables and files, then from libpq's defaults.
 func parsePostgres(env *environment, c *Check, x expanded) error {
 	u, err := wire.ParsePGURI(x.text)
 	if err != nil {
 		return pgUsage("", err)
 	}
+	if strings.Contains(u.Get("user"), ":") && u.Get("password") == "" {
+		return errColonInUser
+	}
+	t := &pgTarget{uri: u, source: make(map[string]string), show: c.redact.clean}
 	home := env.get("HOME")
-	defaults := []struct{ where, param, value string }{
+	for _, d := range []struct{ option, param, value string }{
 		{"--tls-ca", "sslrootcert", env.opts.CA}, {"--tls-cert", "sslcert", env.opts.Cert}, {"--tls-key", "sslkey", env.opts.Key},
+	} {
+		if err := t.setDefault(d.option, d.param, d.value); err != nil {
+			return err
+		}
+	}
+	if err := t.setService(env, home); err != nil {
+		return err
 	}
 	for _, v := range pgEnvironment {
-		defaults = append(defaults, struct{ where, param, value string }{v.variable, v.param, env.get(v.variable)})
-	}
-	if home != "" {
-		for _, f := range []struct{ param, name string }{{"sslrootcert", "root.crt"}, {"sslcert", "postgresql.crt"}, {"sslkey", "postgresql.key"}} {
-			if path := filepath.Join(home, ".postgresql", f.name); exists(path) {
-				defaults = append(defaults, struct{ where, param, value string }{path, f.param, path})
-			}
+		if err := t.setDefault(v.variable, v.param, env.get(v.variable)); err != nil {
+			return err
 		}
-		defaults = append(defaults, struct{ where, param, value string }{"~/.pgpass", "passfile", filepath.Join(home, ".pgpass")})
 	}
-	for _, d := range defaults {
-		if err := u.SetDefault(d.param, d.value); err != nil {
-			return pgUsage(d.where+": ", err)
-		}
+	if strings.HasPrefix(env.get("PGREQUIRESSL"), "1") {
+		u.SetDefault("sslmode", "require")
 	}
 	if err := u.Check(); err != nil {
 		return pgUsage("", err)
 	}
-	t := &pgTarget{uri: u}
 	if t.hosts, err = u.Hosts(); err != nil {
 		return pgUsage("", err)
 	}
 	if err := t.setLogin(); err != nil {
 		return err
 	}
-	if err := t.setTLS(env); err != nil {
+	t.setPasswords(home)
+	c.redact.add(t.passwords...)
+	c.redact.add(u.Get("sslpassword"))
+	if err := t.setTLS(env, home); err != nil {
 		return err
 	}
-	for _, h := range t.hosts {
-		password := u.Get("password")
-		if password == "" {
-			password = fromPassfile(u.Get("passfile"), h, t.login.Database, t.login.User)
-		}
-		t.passwords = append(t.passwords, password)
-		c.redact.add(password)
-	}
-	c.redact.allow(t.login.User, t.login.Database)
 	c.Target = u.Target()
+	if x.user { // it may be a password that was inserted in the wrong place; the name of the database may be the user's
+		name := wire.PercentEncode(t.login.User, "")
+		c.Target = strings.Replace(c.Target, "//"+name+"@", "//"+mask+"@", 1)
+		if t.login.Database == t.login.User {
+			c.Target = strings.TrimSuffix(c.Target, name) + mask
+		}
+		c.redact.add(t.login.User)
+	} else {
+		c.redact.show(t.login.User, t.login.Database)
+	}
+	for _, h := range t.hosts {
+		c.redact.show(h.Host, h.Addr)
+	}
 	c.probe = t.probe
+	return nil
+}
+
+// setDefault gives a parameter the value of an option or a variable, unless it has one.
+func (t *pgTarget) setDefault(source, param, value string) error {
+	_, given := t.uri.Lookup(param)
+	if err := t.uri.SetDefault(param, value); err != nil {
+		return pgUsage(source+": ", err)
+	}
+	if !given && value != "" {
+		t.source[param] = source
+	}
 	return nil
 }
 
@@ -120,57 +147,14 @@ func (t *pgTarget) setLogin() error {
 	if t.uri.Get("require_auth") == "" {
 		t.login.RequireAuth = nil
 	}
-	for _, param := range []string{"application_name", "options"} {
-		if value := t.uri.Get(param); value != "" {
-			t.login.Options = append(t.login.Options, [2]string{param, value})
+	for _, o := range [][2]string{
+		{"application_name", cmp.Or(t.uri.Get("application_name"), t.uri.Get("fallback_application_name"))}, {"options", t.uri.Get("options")},
+	} {
+		if o[1] != "" {
+			t.login.Options = append(t.login.Options, o)
 		}
 	}
 	return nil
-}
-
-// setTLS reads the certificates that the parameters name. As in libpq a CA that is there is used under every sslmode.
-func (t *pgTarget) setTLS(env *environment) (err error) {
-	mode := t.uri.SSLMode()
-	if mode == "disable" {
-		return nil
-	}
-	files := TLSOptions{CA: t.uri.Get("sslrootcert"), Cert: t.uri.Get("sslcert"), Key: t.uri.Get("sslkey"), ServerName: env.opts.ServerName}
-	verifying := mode == "verify-ca" || mode == "verify-full"
-	system := files.CA == "system"
-	if files.CA == "" && verifying {
-		return Usagef("add sslrootcert=FILE or --tls-ca FILE, or sslrootcert=system for the CAs of this system", "sslmode=%s needs a CA to verify with", mode)
-	}
-	if system {
-		files.CA = ""
-	}
-	if t.tls, err = files.load("sslrootcert", "sslcert", "sslkey"); err != nil {
-		return err
-	}
-	t.verify = verifying || t.tls.roots != nil && !env.opts.Insecure
-	return nil
-}
-
-// fromPassfile looks a host's password up. As in libpq a file that others may read is ignored, and one that cannot be read
-// is no error.
-func fromPassfile(path string, h wire.PGHost, database, userName string) string {
-	if path == "" {
-		return ""
-	}
-	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
-		return ""
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	port := strconv.Itoa(int(cmp.Or(h.Port, wire.DefaultPGPort)))
-	password, err := wire.LookupPassword(f, wire.PassfileKey{Host: cmp.Or(h.Host, h.Addr), Port: port, Database: database, User: userName, SocketDir: pgSocketDirs[0]})
-	if err != nil {
-		return ""
-	}
-	return password
 }
 
 // probe connects until one attempt succeeds. As in libpq it goes on to the next host if one is
@@ -314,10 +298,21 @@ func (t *pgTarget) try(ctx context.Context, r *run, a pgAttempt, until time.Time
 		return f
 	}
 	defer func() { conn.Close() }()
+	if f := t.checkPeer(r, conn); f != nil {
+		return f
+	}
 	login := t.login
 	login.Password = func() (string, bool) { return t.passwords[a.host], t.passwords[a.host] != "" }
+	certificateSent := false
 	if a.withTLS {
-		tlsConn, f := t.startTLS(r, conn, t.hosts[a.host])
+		config := t.tlsConfig(t.hosts[a.host])
+		if give := config.GetClientCertificate; give != nil {
+			config.GetClientCertificate = func(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				certificateSent = true
+				return give(asked)
+			}
+		}
+		tlsConn, f := t.startTLS(r, conn, config)
 		if f != nil {
 			return f
 		}
@@ -327,9 +322,19 @@ func (t *pgTarget) try(ctx context.Context, r *run, a pgAttempt, until time.Time
 			login.EndpointHash, _ = wire.EndpointHash(tlsConn.ConnectionState().PeerCertificates[0])
 		}
 	}
+	if t.uri.Get("sslcertmode") == "require" && !certificateSent {
+		return fail(PhaseTLS, "sslcertmode=require, and the server did not ask for a client certificate, or none is given")
+	}
 	pg := wire.NewPG(conn, conn)
 	if authenticated, err := pg.Login(ctx, login); err != nil {
 		f := r.failLogin(err, pg.Greeted(), authenticated)
+		if errors.Is(err, wire.ErrNoPassword) && t.passfileProblem != "" {
+			f.text += "; " + t.passfileProblem
+		}
+		var refused *wire.PGError
+		if f.phase == PhaseAuth && errors.As(err, &refused) && pg.Unnormalised() {
+			f.text += "; the password may need Unicode normalisation, which healthcheck does not do"
+		}
 		if a.withTLS && !login.Encrypted { // the server has declined TLS: this was the attempt without
 			f.fallBack = false
 		}
@@ -354,11 +359,10 @@ func (t *pgTarget) try(ctx context.Context, r *run, a pgAttempt, until time.Time
 }
 
 // startTLS asks for TLS and puts it on conn. It returns nil where the server has none and sslmode allows for that.
-func (t *pgTarget) startTLS(r *run, conn net.Conn, h wire.PGHost) (*tls.Conn, *failure) {
+func (t *pgTarget) startTLS(r *run, conn net.Conn, config *tls.Config) (*tls.Conn, *failure) {
 	mode := t.uri.SSLMode()
 	optional := mode == "prefer" || mode == "allow"
 	direct := t.uri.Get("sslnegotiation") == "direct"
-	config := t.tls.config(cmp.Or(h.Host, h.Addr, "localhost"))
 	if direct {
 		config.NextProtos = []string{"postgresql"}
 	} else {
@@ -372,12 +376,6 @@ func (t *pgTarget) startTLS(r *run, conn net.Conn, h wire.PGHost) (*tls.Conn, *f
 			return nil, nil
 		case answer == 'N':
 			return nil, fail(PhaseTLS, "the server has no TLS, and sslmode="+mode+" wants it")
-		}
-	}
-	if mode != "verify-full" { // the chain without the name, or nothing
-		config.InsecureSkipVerify = true
-		if t.verify {
-			config.VerifyConnection = func(s tls.ConnectionState) error { return verifyChain(s.PeerCertificates, t.tls.roots) }
 		}
 	}
 	guarded := &guardedConn{Conn: conn, checked: direct}
@@ -411,6 +409,34 @@ func (c *guardedConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// tlsConfig is the client's configuration for a host. sslmode decides whether the chain is verified, and the name.
+func (t *pgTarget) tlsConfig(h wire.PGHost) *tls.Config {
+	config := t.tls.config(cmp.Or(h.Host, h.Addr, "localhost"))
+	name := config.ServerName
+	if t.uri.Get("sslsni") == "0" {
+		config.ServerName = ""
+	}
+	versions := []uint16{tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12, tls.VersionTLS13} // of wire.TLSVersions
+	for i, word := range wire.TLSVersions {
+		if strings.EqualFold(word, t.uri.Get("ssl_min_protocol_version")) {
+			config.MinVersion = versions[i]
+		}
+		if strings.EqualFold(word, t.uri.Get("ssl_max_protocol_version")) {
+			config.MaxVersion = versions[i]
+		}
+	}
+	config.InsecureSkipVerify = true // and verify as libpq does, or not at all
+	if t.verify {
+		config.VerifyConnection = func(s tls.ConnectionState) error {
+			if err := verifyChain(s.PeerCertificates, t.tls.roots); err != nil || t.uri.SSLMode() != "verify-full" {
+				return err
+			}
+			return wire.MatchPGHost(s.PeerCertificates[0], name)
+		}
+	}
+	return config
+}
+
 // verifyChain is sslmode=verify-ca.
 func verifyChain(chain []*x509.Certificate, roots *x509.CertPool) error {
 	options := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
@@ -431,7 +457,7 @@ func (r *run) failLogin(err error, greeted, authenticated bool) *failure {
 	var refused *wire.PGError
 	if errors.As(err, &refused) {
 		phase = PhaseReply
-		if strings.HasPrefix(refused.Code, "28") || refused.Code == "08P01" && !authenticated { // pgbouncer's
+		if strings.HasPrefix(refused.Code, "28") || refused.Code == "08P01" && !authenticated && aboutAuth(refused.Message) {
 			phase = PhaseAuth
 		}
 	}
@@ -458,6 +484,35 @@ func (r *run) failPG(phase Phase, err error) *failure {
 		}
 	}
 	return f
+}
+
+// aboutAuth reports whether a message of pgbouncer is about authentication: before a login its
+// errors all have one SQLSTATE, those of its limits, its databases and the server behind it included.
+func aboutAuth(message string) bool {
+	message = strings.ToLower(strings.TrimPrefix(message, "server login failed: "))
+	for _, word := range []string{"password", "authentication", "sasl", "scram", "no such user", "not allowed", "login failed", "login rejected", "ssl required"} {
+		if strings.Contains(message, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkPeer is requirepeer: the server behind a Unix socket must run as that user.
+func (t *pgTarget) checkPeer(r *run, conn net.Conn) *failure {
+	want := t.uri.Get("requirepeer")
+	socket, isSocket := conn.(*boundConn).Conn.(*net.UnixConn)
+	if want == "" || !isSocket {
+		return nil
+	}
+	owner, err := socketOwner(socket)
+	switch {
+	case err != nil:
+		return fail(PhaseAuth, r.clean("requirepeer="+want+": "+err.Error()))
+	case owner != want:
+		return fail(PhaseAuth, r.clean("requirepeer="+want+": the server runs as "+owner))
+	}
+	return nil
 }
 
 // checkSession fails if the server is of another kind than target_session_attrs wants (PostgreSQL

@@ -194,7 +194,7 @@ func TestPostgresWays(t *testing.T) {
 		{"sslmode=verify-ca", TLSOptions{CA: stranger.File}, &fakePG{tls: named}, "tls: certificate signed by unknown authority", "ssl"},
 		{"sslmode=verify-ca", TLSOptions{CA: stranger.File, Insecure: true}, &fakePG{tls: named}, "tls: certificate signed by unknown authority", "ssl"},
 		{"sslmode=verify-full", TLSOptions{CA: ca.File}, &fakePG{tls: good}, healthy, "ssl, tls app, bye"},
-		{"sslmode=verify-full", TLSOptions{CA: ca.File}, &fakePG{tls: named}, "tls: cannot validate certificate for 127.0.0.1", "ssl"},
+		{"sslmode=verify-full", TLSOptions{CA: ca.File}, &fakePG{tls: named}, "tls: certificate is valid for db.example, not 127.0.0.1", "ssl"},
 		{"sslmode=verify-full", TLSOptions{CA: ca.File, ServerName: "db.example"}, &fakePG{tls: named}, healthy, "ssl, tls app, bye"},
 		{"sslmode=verify-full&sslrootcert=" + ca.File, TLSOptions{CA: stranger.File}, &fakePG{tls: good}, healthy, "ssl, tls app, bye"},
 		{"sslrootcert=system", TLSOptions{}, &fakePG{tls: good}, "tls: certificate signed by unknown authority", "ssl"},
@@ -372,9 +372,9 @@ func TestPostgresPasswords(t *testing.T) {
 		{"", env{"PGPASSWORD": "right"}, healthy},
 		{"password=right", env{"PGPASSWORD": "wrong"}, healthy},
 		{"passfile=" + private, nil, healthy},
-		{"passfile=" + open, nil, none}, // others may read it
-		{"passfile=" + dir, nil, none},
-		{"passfile=/no/such", nil, none},
+		{"passfile=" + open, nil, none + "; password file " + open + " is ignored: others may read it (chmod 600)"},
+		{"passfile=" + dir, nil, none + "; password file " + dir + " is ignored: not a regular file"},
+		{"passfile=/no/such", nil, none + "; password file /no/such is ignored: no such file or directory"},
 		{"passfile=" + home, nil, healthy},
 		{"", env{"PGPASSFILE": private}, healthy},
 		{"", env{"HOME": dir}, healthy},
@@ -428,7 +428,7 @@ func TestPostgresEcho(t *testing.T) {
 	for _, test := range []struct{ url, want string }{
 		{"postgres://app:s3cr3t@", "auth: FATAL 28000: app *** env\\x1b"},
 		{"postgres://s3cr3t:s3cr3t@", "auth: FATAL 28000: s3cr3t s3cr3t env\\x1b"},
-		{"postgres://${U}:${PW}@", "auth: FATAL 28000: app *** env\\x1b"},
+		{"postgres://${U}:${PW}@", "auth: FATAL 28000: *** *** env\\x1b"},
 	} {
 		r := tryOut(t, Options{LookupEnv: env{"U": "app", "PW": "s3cr3t"}.lookup}, "postgres", test.url+addr+"/shop")
 		if r.Seen() != test.want {

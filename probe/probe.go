@@ -164,6 +164,9 @@ func Parse(specs []Spec, o Options) ([]*Check, error) {
 			}
 		}
 		where := spec.Source + " " + c.Name
+		if name != "" && !strings.ContainsAny(value, ":$") { // perhaps no name, but a password in base64
+			where = spec.Source
+		}
 		if len(c.Name) > maxName {
 			return nil, Usagef("choose a shorter one", "%s: the name before = is longer than %d characters", spec.Source, maxName)
 		}

@@ -45,6 +45,16 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 	if strings.Contains(u.Host, ",") {
 		return errSeveralHosts
 	}
+	if err := checkHost(u.Host); err != nil {
+		return err
+	}
+	if strings.Contains(u.EscapedPath()+u.RawQuery, "@") { // user-info ended before it was meant to
+		return Usagef("as in redis://user:password@localhost:6379 or unix://user:password@/run/redis.sock; percent-encode what is special in the password, or insert it with ${VAR}",
+			"an @ stands behind the host")
+	}
+	if err := checkPath(u.EscapedPath()); err != nil {
+		return err
+	}
 	if u.Fragment != "" || strings.HasSuffix(x.text, "#") {
 		return Usagef("percent-encode a # as %23, or insert the password with ${VAR}", "a URL of Redis has no # part")
 	}
@@ -93,22 +103,31 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 	}
 	c.redact.add(t.password)
 
-	shown := &url.URL{Scheme: scheme, Host: u.Host, Path: u.Path}
+	shown := &url.URL{Scheme: scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
 	if scheme == "unix" {
 		if t.db != "0" {
 			shown.RawQuery = "db=" + t.db
 		}
 	} else {
-		shown.Host, shown.Path = t.address, ""
+		shown.Host, shown.Path, shown.RawPath = t.address, "", ""
 		if t.db != "0" {
 			shown.Path = "/" + t.db
 		}
 	}
-	if t.user != "" {
+	c.redact.show(t.db, u.Hostname())
+	if t.user != "" && !x.user {
 		shown.User = url.User(t.user)
+		c.redact.show(t.user)
 	}
-	c.redact.allow(t.user, t.db)
 	c.Target = shown.String()
+	for _, inserted := range x.inPath { // of a socket
+		c.Target = strings.ReplaceAll(c.Target, wire.PercentEncode(inserted, "/"), mask)
+		c.redact.add(inserted)
+	}
+	if t.user != "" && x.user { // it may be a password that was inserted in the wrong place
+		c.Target = strings.Replace(c.Target, "://", "://"+mask+"@", 1)
+		c.redact.add(t.user)
+	}
 	c.probe = func(ctx context.Context, r *run) *failure { return probeRedis(ctx, r, env, t) }
 	return nil
 }
@@ -192,14 +211,34 @@ func expect(r *run, client *wire.Redis, phase Phase, want string, args ...string
 	switch {
 	case errors.As(err, &refused) && refused.Line == "":
 		return fail(phase, "an error reply without words")
+	case errors.As(err, &refused) && phase == PhaseAuth:
+		return fail(redisErrorPhase(refused, phase), r.authReply(refused.Line))
 	case errors.As(err, &refused):
 		return r.failIO(redisErrorPhase(refused, phase), err)
 	case err != nil:
 		return r.failIO(phase, err)
+	case got != want && phase == PhaseAuth:
+		return fail(phase, args[0]+` was answered with "`+r.authReply(got)+`", want "`+want+`"`)
 	case got != want:
 		return fail(phase, args[0]+` was answered with "`+r.clean(got)+`", want "`+want+`"`)
 	}
 	return nil
+}
+
+// authReply is what is shown of a reply to AUTH, which may repeat a part of the password that is too short to be recognised: one of
+// Redis' own texts, or else its first word, the code.
+func (r *run) authReply(line string) string {
+	if text, ok := r.Check.redact.knownText(line); ok {
+		return cut(escapeUnprintable(text), maxMessage)
+	}
+	code, rest, _ := strings.Cut(line, " ")
+	if strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" || r.Check.redact.holds(code) {
+		return "…"
+	}
+	if rest != "" {
+		code += " …"
+	}
+	return code
 }
 
 // redisErrorPhase is the phase that the code of an error reply names, else that of the command.

@@ -97,3 +97,11 @@ func ExampleParseStopSignal() {
 	fmt.Println(supervise.SignalName(came), supervise.SignalName(sent), err)
 	// Output: TERM RTMIN+3 <nil>
 }
+
+func ExampleProgramName() {
+	fmt.Println(supervise.ProgramName("/usr/sbin/mysqld --password=x"))
+	fmt.Println(supervise.ProgramName("DB_PASSWORD=x"))
+	// Output:
+	// /usr/sbin/mysqld
+	// DB_PASSWORD=…
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -65,29 +66,39 @@ func (p *Process) exec() (pid int, err error) {
 		failed, failure = file, err.(syscall.Errno)
 		break
 	}
-	e := &StartError{Status: 126, Command: name, Reason: failure.Error(), Err: failure}
+	e := &StartError{Status: 126, Command: ProgramName(name), Reason: failure.Error(), Err: failure}
 	switch {
 	case failed == "" && strings.Contains(name, "/"):
-		e.Status, e.Reason = 127, "not found"
+		e.Status, e.Reason = 127, "not found"+hint(name)
 	case failed == "":
-		e.Status, e.Reason = 127, "not found in PATH ("+path+")"
-		if strings.Contains(name, " ") {
-			e.Reason += "; program and arguments are words of their own, each in its quotes"
-		} else if strings.Contains(name, "=") {
-			e.Reason += "; a variable goes behind env, as in: env A=b PROGRAM"
-		}
+		quoted := strconv.Quote(path)
+		e.Status, e.Reason = 127, "not found in PATH ("+quoted[1:len(quoted)-1]+")"+hint(name)
 	default:
-		if failed != name {
-			e.Command = name + " (" + failed + ")"
+		if _, err := os.Stat(failed); err == nil && failed != name {
+			e.Command += " (" + ProgramName(failed) + ")"
 		}
 		if failure == syscall.ENOENT {
 			e.Status = 127
 		}
 		if reason := explain(failed, failure); reason != "" {
 			e.Reason = reason
+		} else {
+			e.Reason += hint(name)
 		}
 	}
 	return 0, e
+}
+
+// hint follows the reason if the name can be no program's by mistake: it holds arguments or a variable.
+func hint(name string) string {
+	fields := strings.Fields(name)
+	switch {
+	case len(fields) > 0 && strings.Contains(fields[0], "="):
+		return "; a variable goes behind env, as in: -- env NAME=value PROGRAM"
+	case len(fields) != 1 || fields[0] != name:
+		return "; program and arguments are separate words, as in: -- PROGRAM ARGUMENT"
+	}
+	return ""
 }
 
 // start starts a file, through /bin/sh if it is a script without a #! line. err is a syscall.Errno.

@@ -9,12 +9,15 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"alfred/healthcheck/supervise/early"
 )
 
 // roleSignals prints "ready", then the name of each signal it receives. It exits with status 7 on
@@ -69,7 +72,7 @@ func lines(t *testing.T, cmd *exec.Cmd) (next func() string) {
 	next = func() string {
 		line, err := r.ReadString('\n')
 		if err != nil && err != io.EOF {
-			return err.Error()
+			t.Fatalf("the command's output: %v", err)
 		}
 		return strings.TrimSuffix(line, "\n")
 	}
@@ -285,6 +288,127 @@ func TestSignalGroup(t *testing.T) {
 	}
 }
 
+// With SignalGroup a signal reaches a command that has left its group, and the group as well.
+func TestSignalGroupLeft(t *testing.T) {
+	for _, settings := range []string{"GROUP=1 REPORT=1", "GROUP=1 REPORT=1 STAY=1"} {
+		cmd := initCommand(settings, self(), "@leaver")
+		next := lines(t, cmd)
+		cmd.Process.Signal(syscall.SIGUSR1)
+		want := []string{"command USR1"}
+		if strings.Contains(settings, "STAY") {
+			want = append(want, "child USR1")
+		}
+		got := []string{}
+		for range want {
+			got = append(got, next())
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("with %q: %q, want %q", settings, got, want)
+		}
+		cmd.Process.Signal(syscall.SIGTERM)
+		text := readReport(next)
+		if !strings.Contains(text, "forwarded USR1 1\n") {
+			t.Errorf("with %q: report\n%swant USR1 forwarded once", settings, text)
+		}
+		if status := wait(t, cmd); status != 128+int(syscall.SIGTERM) {
+			t.Errorf("with %q: status %d, want 143", settings, status)
+		}
+	}
+}
+
+// roleLeaver leaves its process group for that of its parent, and prints the first USR1. With
+// SUPERVISE_STAY a child stays in the group and does the same.
+func roleLeaver(args []string) {
+	usr1 := make(chan os.Signal, 1)
+	signal.Notify(usr1, syscall.SIGUSR1)
+	if len(args) > 0 {
+		fmt.Println("child is there")
+		<-usr1
+		fmt.Println("child USR1")
+		return
+	}
+	if os.Getenv("SUPERVISE_STAY") != "" {
+		child := exec.Command(self(), "@leaver", "child")
+		out, _ := child.StdoutPipe()
+		if err := child.Start(); err != nil {
+			fmt.Println(err)
+			return
+		}
+		r := bufio.NewReader(out)
+		r.ReadString('\n')
+		go io.Copy(os.Stdout, r) // ends with the child
+	}
+	parents, err := syscall.Getpgid(os.Getppid())
+	if err == nil {
+		err = syscall.Setpgid(0, parents)
+	}
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("ready")
+	<-usr1
+	fmt.Println("command USR1")
+	io.Copy(io.Discard, os.Stdin) // until TERM
+}
+
+// A signal that may not be sent is logged, and only the first.
+func TestNotPermitted(t *testing.T) {
+	if os.Getuid() != 0 {
+		skip(t, "root to change the user")
+	}
+	const want = "log: cannot send HUP to CMD: operation not permitted (CMD runs as another user, and healthcheck has no CAP_KILL)\n"
+	for _, settings := range []string{"LOG=1", "LOG=1 GROUP=1"} {
+		cmd := initCommand(settings, self(), "@foreign")
+		cmd.Args = append([]string{cmd.Args[0], "@nokill"}, cmd.Args[1:]...)
+		log, err := os.Create(t.TempDir() + "/log")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer log.Close()
+		cmd.Stderr = log
+		logged := func() string {
+			b, _ := os.ReadFile(log.Name())
+			return string(b)
+		}
+		next := lines(t, cmd)
+		pid, _ := strconv.Atoi(next())
+		cmd.Process.Signal(syscall.SIGHUP)
+		until(t, "a line in the log", func() bool { return strings.HasSuffix(logged(), "\n") })
+		for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2} {
+			cmd.Process.Signal(sig)
+		}
+		syscall.Kill(pid, syscall.SIGTERM)
+		if status := wait(t, cmd); status != 143 || logged() != want {
+			t.Errorf("with %q: status %d, log %q, want 143 and %q", settings, status, logged(), want)
+		}
+	}
+}
+
+// roleNoKill executes the test binary with args and without CAP_KILL.
+func roleNoKill(args []string) {
+	const PR_CAPBSET_DROP, CAP_KILL = 24, 5
+	runtime.LockOSThread() // the capability is the thread's, and the exec is from it
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, PR_CAPBSET_DROP, CAP_KILL, 0); errno != 0 {
+		fmt.Println(errno)
+		return
+	}
+	fmt.Println(syscall.Exec(self(), append([]string{self()}, args...), os.Environ()))
+}
+
+// roleForeign becomes another user, prints its process ID, and waits.
+func roleForeign([]string) {
+	if err := syscall.Setuid(65534); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("ready")
+	fmt.Println(os.Getpid())
+	io.Copy(io.Discard, os.Stdin)
+}
+
 // A signal ignored under nohup stays ignored, and is not forwarded to a command that handles it.
 func TestNohup(t *testing.T) {
 	cmd := initCommand("REPORT=1", self(), "@signals")
@@ -396,4 +520,37 @@ func roleEarly([]string) {
 	c.SuccessStatus[0] = 1 // no effect: Start copies
 	clear(c.StopSignals)
 	fmt.Printf("status %d, orphans %d\n", p.Wait(), signals.Orphans())
+}
+
+// A signal that arrives before Listen is kept: AwaitStop returns it, and the command receives it.
+func TestBeforeListen(t *testing.T) {
+	for _, name := range []string{"TERM", "INT", "QUIT", "HUP"} {
+		sig, _ := ParseSignal(name)
+		want := fmt.Sprintf("stop %s\nstatus %d\n", name, 128+sig)
+		for _, asked := range []string{"await", ""} {
+			if _, got, stderr := run(t, exec.Command(self(), "@kept", name, asked)); !strings.HasSuffix(want, got) || (asked != "") != (got == want) {
+				t.Errorf("%s before Listen, %q: %q, want %q\n%s", name, asked, got, want, stderr)
+			}
+		}
+	}
+}
+
+// roleKept sends a signal to itself before Listen, then starts a command.
+func roleKept(args []string) {
+	first, _ := early.Register()
+	sig, _ := ParseSignal(args[0])
+	syscall.Kill(os.Getpid(), sig)
+	for len(first) == 0 { // os/signal passes it on in a goroutine of its own
+		time.Sleep(time.Millisecond)
+	}
+	signals := Listen()
+	if args[1] != "" {
+		fmt.Println("stop", SignalName(signals.AwaitStop(nil)))
+	}
+	p, err := Command{Args: []string{"sh", "-c", "ulimit -c 0; exec sleep 1000"}}.Start(signals)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("status", p.Wait())
 }

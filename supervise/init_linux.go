@@ -108,12 +108,16 @@ func (p *Process) Wait() int {
 		switch sig := p.signals.next(p.deadline); sig {
 		case 0:
 			p.deadline = nil
-			syscall.Kill(p.target(), syscall.SIGKILL)
+			p.send(syscall.SIGKILL, p.command.SignalGroup)
 		case syscall.SIGCHLD:
 			p.signals.reap(p)
 		default:
 			p.forward(sig)
 		}
+	}
+	if sig := p.signals.fatal; sig != 0 && p.terminal.isForeground(pid) && p.forwarded[sig].Load() == 0 {
+		// Ctrl-C or Ctrl-\. In one group with the command, the rest of the job would have got it.
+		syscall.Kill(0, sig)
 	}
 	p.terminal.takeBack(pid)
 	p.terminal.close()
@@ -147,6 +151,22 @@ func (s *Signals) reap(p *Process) {
 	}
 }
 
+// Exit ends the program with a status. If the command died of INT or QUIT and there is a controlling
+// terminal, the program dies of the same signal, unless status is not 128 plus that signal or the
+// program is PID 1, which cannot. A shell above then knows that its job was interrupted. It may be
+// called on a nil *Signals.
+func (s *Signals) Exit(status int) {
+	if s != nil && s.fatal != 0 && status == 128+int(s.fatal) {
+		const PR_SET_DUMPABLE = 4
+		syscall.RawSyscall(syscall.SYS_PRCTL, PR_SET_DUMPABLE, 0, 0) // the core is the command's to leave
+		runtime.LockOSThread()
+		disposition(s.fatal, &sigaction{handler: sigDfl})
+		// A signal that a thread sends to itself has had its effect when the call returns.
+		syscall.Tgkill(os.Getpid(), syscall.Gettid(), s.fatal)
+	}
+	os.Exit(status)
+}
+
 // setEnded stores the command's exit status. From now on the kernel may reuse its process ID.
 func (p *Process) setEnded(status syscall.WaitStatus) {
 	p.pid.Store(0)
@@ -156,6 +176,9 @@ func (p *Process) setEnded(status syscall.WaitStatus) {
 	}
 	if slices.Contains(p.command.SuccessStatus, p.status) {
 		p.status = 0
+	}
+	if sig := status.Signal(); p.terminal.fd >= 0 && (sig == syscall.SIGINT || sig == syscall.SIGQUIT) {
+		p.signals.fatal = sig
 	}
 }
 
@@ -168,12 +191,12 @@ func (p *Process) forward(received syscall.Signal) {
 	if sent == 0 {
 		return
 	}
-	target := p.target()
+	group := p.command.SignalGroup
 	if received == syscall.SIGCONT && p.terminal.fd >= 0 { // fg or bg; the terminal stopped the whole group
 		p.terminal.handOver(p.id())
-		target = -p.id()
+		group = true
 	}
-	if syscall.Kill(target, sent) == nil {
+	if p.send(sent, group) {
 		p.forwarded[sent].Add(1)
 	}
 	if p.command.KillAfter > 0 && p.deadline == nil && (isStopSignal(received) || isStopSignal(sent)) {
@@ -181,12 +204,23 @@ func (p *Process) forward(received syscall.Signal) {
 	}
 }
 
-// target is the first argument of kill(2): the command's process ID, or its process group.
-func (p *Process) target() int {
-	if p.command.SignalGroup {
-		return -p.id()
+// send sends a signal to the command, and with group to its process group, and reports whether the
+// command got it. A command that has left its group gets it beside those that are still there.
+func (p *Process) send(sig syscall.Signal, group bool) bool {
+	pid := p.id()
+	var err error
+	if group {
+		err = syscall.Kill(-pid, sig) // ESRCH: nobody is left there
 	}
-	return p.id()
+	if now, failed := syscall.Getpgid(pid); !group || failed == nil && now != pid {
+		err = syscall.Kill(pid, sig)
+	}
+	if err == syscall.EPERM && p.command.Log != nil && !p.denied {
+		p.denied = true
+		go p.command.Log("cannot send " + SignalName(sig) + // ends with Log, or the program
+			" to CMD: operation not permitted (CMD runs as another user, and healthcheck has no CAP_KILL)")
+	}
+	return err == nil
 }
 
 func isStopSignal(sig syscall.Signal) bool {

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"alfred/healthcheck/supervise/early"
 )
 
 // Signals receives the program's signals, buffers them until they are forwarded, and reaps.
@@ -24,14 +26,17 @@ type Signals struct {
 
 	registered chan struct{} // closed once Listen's goroutine has registered its signals
 	orphans    atomic.Uint64
+
+	fatal syscall.Signal // INT or QUIT if the command died of it and there is a terminal; for Wait and Exit
 }
 
 // Listen registers the program's signals; main calls it first of all, and once. When it returns,
-// TERM, INT, QUIT and HUP are registered: each would otherwise end a PID 1 with status 2.
+// TERM, INT, QUIT and HUP are registered, if package early has not done that before main: each would
+// otherwise end a PID 1 with status 2. Those that have arrived since then are not lost.
 // Registering takes up to 50 µs per signal, so a goroutine registers the others and then ends.
 // A write to a broken pipe no longer ends the program; it returns EPIPE.
 func Listen() *Signals {
-	s := &Signals{stop: make(chan os.Signal, 1), registered: make(chan struct{})}
+	s := &Signals{registered: make(chan struct{})}
 	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 		s.cases[sig].Dir = reflect.SelectRecv
 		if isForwarded(sig) || sig == syscall.SIGCHLD {
@@ -41,8 +46,11 @@ func Listen() *Signals {
 	}
 	s.cases[0].Dir = reflect.SelectRecv
 
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP} {
-		s.register(sig, s.stop)
+	first, each := early.Register()
+	s.stop = first
+	for i, sig := range early.Stop {
+		s.chans[sig] = each[i]
+		s.cases[sig].Chan = reflect.ValueOf(each[i])
 	}
 	// Nothing receives from this channel: a handler replaces the default action, and unlike SIG_IGN
 	// the command does not inherit it.
@@ -64,13 +72,9 @@ func Listen() *Signals {
 }
 
 // register registers a signal, unless it is ignored: the command inherits that it is ignored.
-func (s *Signals) register(sig syscall.Signal, also ...chan os.Signal) {
-	if s.chans[sig] == nil || disposition(sig, nil).handler == sigIgn {
-		return
-	}
-	signal.Notify(s.chans[sig], sig)
-	for _, c := range also {
-		signal.Notify(c, sig)
+func (s *Signals) register(sig syscall.Signal) {
+	if s.chans[sig] != nil && disposition(sig, nil).handler != sigIgn {
+		signal.Notify(s.chans[sig], sig)
 	}
 }
 

@@ -5,8 +5,9 @@ package supervise
 import (
 	"errors"
 	"os"
-	"os/signal"
 	"syscall"
+
+	"alfred/healthcheck/supervise/early"
 )
 
 type terminal struct{}
@@ -18,9 +19,8 @@ type Signals struct {
 
 // Listen registers the program's signals; main calls it first of all, and once.
 func Listen() *Signals {
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP)
-	return &Signals{stop: stop}
+	first, _ := early.Register()
+	return &Signals{stop: first}
 }
 
 // AwaitStop blocks until the first TERM, INT, QUIT or HUP arrives and returns it, or until the
@@ -36,6 +36,9 @@ func (s *Signals) AwaitStop(until <-chan struct{}) syscall.Signal {
 
 // Orphans is always 0.
 func (s *Signals) Orphans() uint64 { return 0 }
+
+// Exit ends the program with a status.
+func (s *Signals) Exit(status int) { os.Exit(status) }
 
 var errLinuxOnly = errors.New("running a command is supported on linux only")
 

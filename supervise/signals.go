@@ -83,7 +83,7 @@ func ParseSignal(s string) (syscall.Signal, error) {
 }
 
 // ParseStopSignal parses RECEIVED:SENT, for example TERM:INT. A SENT of 0 drops the signal. RECEIVED
-// must be a signal that is forwarded.
+// must be a signal that is forwarded, and SENT must not be one that the C library reserves.
 func ParseStopSignal(s string) (received, sent syscall.Signal, err error) {
 	from, to, ok := strings.Cut(s, ":")
 	if !ok {
@@ -101,12 +101,15 @@ func ParseStopSignal(s string) (received, sent syscall.Signal, err error) {
 	if sent, err = ParseSignal(to); err != nil {
 		return 0, 0, err
 	}
+	if isReserved(sent) {
+		return 0, 0, errors.New("signal " + SignalName(sent) + " is reserved for the C library (32 to 34)")
+	}
 	return received, sent, nil
 }
 
 // isForwarded reports whether a received signal is forwarded. The package doc lists the exceptions.
 func isForwarded(sig syscall.Signal) bool {
-	if sig < 1 || sig > maxSignal || sig >= 32 && sig <= 34 {
+	if sig < 1 || sig > maxSignal || isReserved(sig) {
 		return false
 	}
 	switch SignalName(sig) {
@@ -115,3 +118,7 @@ func isForwarded(sig syscall.Signal) bool {
 	}
 	return true
 }
+
+// isReserved reports whether the C library uses a signal for threads and timers: glibc 32 and 33, musl
+// 34 as well. Sent from outside, it can end the process.
+func isReserved(sig syscall.Signal) bool { return sig >= 32 && sig <= 34 }

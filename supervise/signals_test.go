@@ -47,6 +47,7 @@ func TestParseStopSignal(t *testing.T) {
 	}{
 		{"TERM:INT", 15, 2}, {"sigterm:sigquit", 15, 3}, {"15:3", 15, 3}, {"TERM:0", 15, 0}, {"TERM:KILL", 15, 9}, {"RTMIN+3:TERM", 37, 15},
 		{"TERM", 0, 0}, {"TERM:", 0, 0}, {":TERM", 0, 0}, {"0:TERM", 0, 0}, {"TERM:INT:QUIT", 0, 0}, {"KILL:TERM", 0, 0}, {"PIPE:TERM", 0, 0}, {"34:TERM", 0, 0}, {"TERM:65", 0, 0},
+		{"1:31", 1, 31}, {"1:32", 0, 0}, {"1:33", 0, 0}, {"1:34", 0, 0}, {"HUP:RTMIN", 0, 0}, {"1:35", 1, 35}, {"1:64", 1, 64},
 	} {
 		came, sent, err := ParseStopSignal(tt.in)
 		if came != tt.came || sent != tt.sent || (err == nil) != (tt.came != 0) {

@@ -36,15 +36,34 @@
 //
 // The command runs in its own process group. That group becomes the terminal's foreground group if
 // the program's group was. In a pipeline, the other programs of the job are then in the background
-// and cannot read the terminal.
+// and cannot read the terminal. Ctrl-C and Ctrl-\ reach them only if the command dies of the signal:
+// then Wait sends it to the job's group, and Exit ends the program by it.
+//
+// If the program is killed while it is not PID 1, the command gets TERM, its parent-death signal. The
+// kernel clears that signal when the command executes a set-user-ID or set-group-ID program or one
+// with file capabilities, or changes its effective user or group ID (prctl(2)): such a command, for
+// example one behind su-exec, gosu or setpriv, outlives the program.
+//
+// A command that runs as another user cannot be signalled by a program that is neither root nor has
+// CAP_KILL. The first such signal is logged.
 package supervise
 
 import (
 	"iter"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unicode/utf8"
+
+	"alfred/healthcheck/supervise/early"
 )
+
+// IsInit reports whether the program must not lose a signal from its start on: it is PID 1, or "--" is
+// among its arguments. Its main must then call Listen first of all; until it does, package early
+// keeps the signals that arrive.
+func IsInit() bool { return early.Needed() }
 
 // Command configures the command to run. Start copies it.
 type Command struct {
@@ -58,6 +77,10 @@ type Command struct {
 
 	SuccessStatus []int // exit statuses that become 0
 	SignalGroup   bool  // send signals to the command's process group, not only to the command
+
+	// Log, if not nil, receives one line without its end, in a goroutine of its own: the first signal
+	// that the kernel does not permit to send (EPERM).
+	Log func(line string)
 }
 
 // Process is a command that Command.Start has started. All methods except Wait may be called from
@@ -72,6 +95,7 @@ type Process struct {
 
 	// Only Start and Wait use what follows.
 	terminal terminal
+	denied   bool             // a signal that was not permitted has been logged
 	deadline <-chan time.Time // receives when KILL is due; nil until a stop signal has been forwarded
 	status   int              // exit status, valid once the command has been reaped
 	ended    chan struct{}    // closed once the command has been reaped
@@ -114,7 +138,7 @@ func (p *Process) Forwarded() iter.Seq2[string, uint64] {
 // StartError is returned if the command could not be started.
 type StartError struct {
 	Status  int    // exit status: 127 if the command was not found, 126 if it is not executable
-	Command string // as given in Args, with the file found in PATH if there was one
+	Command string // the program, as ProgramName shows it, with the file found in PATH if there was one
 	Reason  string
 	Err     error // the system's error
 }
@@ -122,6 +146,33 @@ type StartError struct {
 func (e *StartError) Error() string { return e.Command + ": " + e.Reason }
 
 func (e *StartError) Unwrap() error { return e.Err }
+
+// maxProgramName is in bytes, before escaping. It is room for a program of the Nix store, whose paths
+// are the longest that are usual.
+const maxProgramName = 256
+
+// ProgramName names the program of a command's first word. The word may hold arguments or a variable
+// by mistake, and these may be secrets: all from the first blank on is left out, so is all behind the
+// first "=". What cannot be printed is escaped as in a Go string. A long name is cut.
+func ProgramName(arg string) string {
+	fields := strings.Fields(arg)
+	if len(fields) == 0 {
+		return `""`
+	}
+	name, more := fields[0], ""
+	if i := strings.IndexByte(name, '='); i >= 0 {
+		name, more = name[:i+1], "…"
+	}
+	if len(name) > maxProgramName {
+		cut := maxProgramName
+		for cut > 0 && !utf8.RuneStart(name[cut]) {
+			cut--
+		}
+		name, more = name[:cut], "…"
+	}
+	quoted := strconv.Quote(name)
+	return quoted[1:len(quoted)-1] + more
+}
 
 // Usage is the resource usage of a command and all its descendants, orphans included, at one
 // moment. A value is -1 if /proc does not provide it.

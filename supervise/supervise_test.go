@@ -25,6 +25,10 @@ var roles = map[string]func(args []string){
 	"@init":     roleInit,
 	"@each":     roleEach,
 	"@early":    roleEarly,
+	"@foreign":  roleForeign,
+	"@kept":     roleKept,
+	"@leaver":   roleLeaver,
+	"@nokill":   roleNoKill,
 	"@orphans":  roleOrphans,
 	"@signals":  roleSignals,
 	"@stopping": roleStopping,
@@ -52,6 +56,7 @@ func roleInit(args []string) {
 		"KILL_AFTER": func(v string) (err error) { c.KillAfter, err = time.ParseDuration(v); return },
 		"SUCCESS":    func(v string) error { n, err := strconv.Atoi(v); c.SuccessStatus = []int{n}; return err },
 		"GROUP":      func(string) error { c.SignalGroup = true; return nil },
+		"LOG":        func(string) error { c.Log = func(s string) { fmt.Fprintln(os.Stderr, "log:", s) }; return nil },
 		"STOP": func(v string) error {
 			came, sent, err := ParseStopSignal(v)
 			c.StopSignals = map[syscall.Signal]syscall.Signal{came: sent}
@@ -81,7 +86,7 @@ func roleInit(args []string) {
 		_, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
 		fmt.Println("children", err != syscall.ECHILD)
 	}
-	os.Exit(status)
+	signals.Exit(status)
 }
 
 // roleEach supervises the shell's line once for each number, all in one process, and prints every status.
@@ -376,8 +381,6 @@ func TestStartErrors(t *testing.T) {
 		{"", 127, `"": the command is empty`},
 		{missing, 127, ": not found"},
 		{"no-such-command", 127, searched},
-		{"no such command", 127, searched + "; program and arguments are words of their own, each in its quotes"},
-		{"A=b", 127, searched + "; a variable goes behind env, as in: env A=b PROGRAM"},
 		{write("plain", "#!/bin/sh\n", 0o644), 126, ": permission denied: the file is not executable (mode 0644)"},
 		{dir, 126, ": is a directory"},
 		{dir + "/plain/below", 127, ": not found"},
@@ -392,5 +395,39 @@ func TestStartErrors(t *testing.T) {
 		if want := tt.command + tt.want + "\n"; status != tt.status || stderr != want {
 			t.Errorf("%q: status %d and %q, want %d and %q", tt.command, status, stderr, tt.status, want)
 		}
+	}
+}
+
+// An error names the program, and nothing of what may be its arguments or a variable.
+func TestStartErrorsHideArguments(t *testing.T) {
+	searched := ": not found in PATH (/nowhere)"
+	const words = "; program and arguments are separate words, as in: -- PROGRAM ARGUMENT"
+	const variable = "; a variable goes behind env, as in: -- env NAME=value PROGRAM"
+	long := strings.Repeat("x", maxProgramName)
+	for _, tt := range []struct{ command, want string }{
+		{"no such command", "no" + searched + words},
+		{"mysqld --password=secret", "mysqld" + searched + words},
+		{"mysqld\t--password=secret", "mysqld" + searched + words},
+		{" mysqld\n--password=secret", "mysqld" + searched + words},
+		{"/none/mysqld --password=a/b", "/none/mysqld: not found" + words},
+		{"DB_PASSWORD=secret", "DB_PASSWORD=…" + searched + variable},
+		{"DB_PASSWORD=secret app", "DB_PASSWORD=…" + searched + variable},
+		{"DB_URL=a/b", "DB_URL=…: not found" + variable},
+		{"--password=secret", "--password=…" + searched + variable},
+		{"\x1b[2J\u202e\xff", `\x1b[2J\u202e\xff` + searched},
+		{" ", `""` + searched + words},
+		{long, long + searched},
+		{long + "é", long + "…" + searched},
+	} {
+		cmd := initCommand("", tt.command)
+		cmd.Env = append(cmd.Env, "PATH=/nowhere")
+		if status, _, stderr := run(t, cmd); status != 127 || stderr != tt.want+"\n" {
+			t.Errorf("%q: status %d and %q, want 127 and %q", tt.command, status, stderr, tt.want)
+		}
+	}
+	// Too long for the system, so that no PATH is searched to its end.
+	cmd := initCommand("", "mysqld "+strings.Repeat("secret", 1000))
+	if status, _, stderr := run(t, cmd); status != 126 || stderr != "mysqld: file name too long"+words+"\n" {
+		t.Errorf("too long: status %d and %q", status, stderr)
 	}
 }

@@ -50,6 +50,12 @@ func (t terminal) continueStopped() bool {
 	return ok && s.state == 'T' && syscall.Kill(-group, syscall.SIGCONT) == nil
 }
 
+// isForeground reports whether the command's group is the foreground group, also once it is empty.
+func (t terminal) isForeground(pid int) bool {
+	group, err := foreground(t.fd)
+	return err == nil && group == pid
+}
+
 // takeBack makes the program's group the foreground group again if the command's group is, or one
 // without processes. Any other group has taken the terminal since, and keeps it.
 func (t terminal) takeBack(pid int) {

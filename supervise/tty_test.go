@@ -129,8 +129,9 @@ func (p *pty) shown() string {
 }
 
 const (
-	ctrlC = "\x03"
-	ctrlZ = "\x1a"
+	ctrlC         = "\x03"
+	ctrlZ         = "\x1a"
+	ctrlBackslash = "\x1c"
 )
 
 // Ctrl-C, Ctrl-Z, fg and bg under a shell with job control. What is typed shows too: a "" in it tells it from what a command prints.
@@ -211,6 +212,44 @@ func TestJobControl(t *testing.T) {
 				t.Errorf("the shell's status is %d, want 5\n%s", status, p.shown())
 			}
 		})
+	}
+}
+
+// Ctrl-C and Ctrl-\ that end the command end the whole job, as if the command were in its group.
+func TestInterruptedPipeline(t *testing.T) {
+	if _, err := exec.LookPath("bash"); err != nil {
+		skip(t, "bash")
+	}
+	cmd := exec.Command("bash", "--norc", "-i")
+	cmd.Env = append(os.Environ(), "INIT="+self()+" @init", "PS1=$ ", "TERM=dumb", "HISTFILE=/dev/null")
+	p := startTerminal(t, cmd)
+	p.typed("ulimit -c 0\n")
+	for _, tt := range []struct {
+		line, key string
+		want      string // pipeline's exit statuses
+	}{
+		{`sleep 1000 | $INIT sh -c 'echo rea""dy; exec sleep 1000'`, ctrlC, "130 130"},
+		{`sleep 1000 | $INIT sh -c 'echo rea""dy; exec sleep 1000'`, ctrlBackslash, "131 131"},
+		{`$INIT sh -c 'echo rea""dy >&2; exec sleep 1000' | sleep 1000`, ctrlC, "130 130"},
+		// A script that runs the init dies of it, too.
+		{`sh -c '$INIT sh -c "echo rea\\dy; exec sleep 1000"; echo the script goes on'`, ctrlC, "130"},
+		{`SUPERVISE_SUCCESS=130 $INIT sh -c 'echo rea""dy; exec sleep 1000'`, ctrlC, "0"},
+	} {
+		p.expect("$ ")
+		p.typed(tt.line + "\n")
+		p.expect("ready")
+		until(t, "sleep in front", func() bool {
+			comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.foreground()))
+			return string(comm) == "sleep\n"
+		})
+		p.typed(tt.key)
+		p.expect("$ ")
+		p.typed("echo sta\"\"tus ${PIPESTATUS[*]}.\n")
+		p.expect("status ")
+		p.expect(tt.want + ".")
+	}
+	if strings.Contains(p.shown(), "\nthe script goes on") {
+		t.Errorf("the script went on\n%s", p.shown())
 	}
 }
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Measures healthcheck beside the programs it takes the place of, as Debian has them.
 #
-#   tools/bench.sh [probe|init|scrape]... [-rounds N] [-idle DURATION]
+#   tools/bench.sh [probe|init|early|scrape]... [-rounds N] [-idle DURATION] [-early DURATION]
 #
-# Without a word it does all three. What is missing is named and left out. A target that is missed is marked, and no
+# Without a word it does all four. What is missing is named and left out. A target that is missed is marked, and no
 # failure: the machine may be busy. The exit status is 1 only where it could not measure.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -126,6 +126,8 @@ func askLibpq(t *testing.T, questions []libpqQuestion) (version int, answers []l
 // spaces, which were literal before.
 func tooOld(version int, s string) bool {
 	return version < 160000 && strings.Contains(s, "require_auth") ||
+		version < 160000 && strings.Contains(s, "sslcertmode") ||
+		version < 180000 && strings.Contains(s, "protocol_version=3.0") ||
 		version < 170000 && strings.Contains(s, "sslnegotiation") ||
 		version >= 180000 && strings.Contains(s, " ")
 }

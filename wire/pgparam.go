@@ -16,7 +16,10 @@ type pgParam struct {
 	check func(value string) error // a further check; its error is a *PGURIError
 }
 
+// pgParams are the parameters of libpq 17 (PostgreSQL documentation 34.1.2), and the two that libpq 18 adds for the protocol's
+// version. The last group cannot change whether a server serves: it is accepted and ignored.
 var pgParams = []pgParam{
+	{name: "service"},
 	{name: "host"},
 	{name: "hostaddr", check: checkAddrs},
 	{name: "port", check: checkPorts},
@@ -35,6 +38,68 @@ var pgParams = []pgParam{
 	{name: "target_session_attrs", words: []string{"any", "read-write", "read-only", "primary", "standby", "prefer-standby"}},
 	{name: "application_name"},
 	{name: "options"},
+
+	{name: "fallback_application_name"},
+	{name: "sslcertmode", words: []string{"disable", "allow", "require"}},
+	{name: "sslpassword"},
+	{name: "sslcrl"},
+	{name: "sslcrldir"},
+	{name: "sslsni", words: []string{"0", "1"}},
+	{name: "ssl_min_protocol_version", check: checkTLSVersion("ssl_min_protocol_version")},
+	{name: "ssl_max_protocol_version", check: checkTLSVersion("ssl_max_protocol_version")},
+	{name: "requirepeer"},
+	{name: "gssencmode", words: []string{"disable", "prefer", "require"}, check: refuseValue("gssencmode", "require",
+		"encryption by GSSAPI is not supported", "write gssencmode=disable and sslmode=require, or check the port with --tcp")},
+	{name: "min_protocol_version", words: []string{"3.0", "3.2", "latest"}, check: refuseMinVersion},
+
+	{name: "max_protocol_version", words: []string{"3.0", "3.2", "latest"}},
+	{name: "client_encoding"},
+	{name: "keepalives"},
+	{name: "keepalives_idle"},
+	{name: "keepalives_interval"},
+	{name: "keepalives_count"},
+	{name: "tcp_user_timeout"},
+	{name: "sslcompression"},
+	{name: "krbsrvname"},
+	{name: "gsslib"},
+	{name: "gssdelegation"},
+	{name: "replication"},
+	{name: "load_balance_hosts"},
+}
+
+// TLSVersions are the values of ssl_min_protocol_version and ssl_max_protocol_version, from the oldest. Their case does not
+// matter.
+var TLSVersions = []string{"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"}
+
+func checkTLSVersion(param string) func(string) error {
+	return func(value string) error {
+		if value != "" && tlsVersion(value) < 0 {
+			return &PGURIError{"parameter " + param, "unknown value", "write one of " + strings.Join(TLSVersions, ", ")}
+		}
+		return nil
+	}
+}
+
+// tlsVersion is the index of a value in TLSVersions, -1 if there is none.
+func tlsVersion(value string) int {
+	return slices.IndexFunc(TLSVersions, func(v string) bool { return strings.EqualFold(v, value) })
+}
+
+// refuseValue refuses one value of a parameter, which would demand more than is done here.
+func refuseValue(param, value, reason, hint string) func(string) error {
+	return func(v string) error {
+		if v == value {
+			return &PGURIError{"parameter " + param, value + ": " + reason, hint}
+		}
+		return nil
+	}
+}
+
+func refuseMinVersion(value string) error {
+	if value != "3.0" {
+		return &PGURIError{"parameter min_protocol_version", "only protocol 3.0 is spoken here", "write min_protocol_version=3.0 or leave it out"}
+	}
+	return nil
 }
 
 // validate returns a *PGURIError, or nil. As in libpq an empty value passes where there is

@@ -20,7 +20,7 @@ const (
 	// each of 10,000 databases fits.
 	maxPassfile = 1 << 20
 
-	// maxPassfileLine is the longest line, in bytes with its newline. The tokens that cloud services hand out
+	// maxPassfileLine is the longest line that may match, in bytes with its newline; others are skipped. The tokens that cloud services hand out
 	// for passwords reach some 4 KiB.
 	maxPassfileLine = 16 << 10
 )
@@ -63,15 +63,20 @@ func LookupPassword(r io.Reader, key PassfileKey) (string, error) {
 	for n := 1; ; n++ {
 		b, err := br.ReadSlice('\n')
 		size += len(b)
-		switch {
-		case err == bufio.ErrBufferFull:
+		password, matches := key.match(strings.TrimRight(string(b), "\r\n"))
+		if err == bufio.ErrBufferFull && matches {
 			return "", &PassfileError{n, fmt.Sprintf("longer than %d bytes", maxPassfileLine)}
+		}
+		for err == bufio.ErrBufferFull && size <= maxPassfile {
+			b, err = br.ReadSlice('\n')
+			size += len(b)
+		}
+		switch {
 		case size > maxPassfile:
 			return "", &PassfileError{n, fmt.Sprintf("the file is larger than %d bytes", maxPassfile)}
 		case err != nil && err != io.EOF:
 			return "", fmt.Errorf("line %d: %w", n, err)
-		}
-		if password, ok := key.match(strings.TrimRight(string(b), "\r\n")); ok {
+		case matches:
 			return password, nil
 		}
 		if err == io.EOF {

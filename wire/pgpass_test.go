@@ -145,12 +145,19 @@ func TestLookupPasswordLimits(t *testing.T) {
 		{"an endless line", endless("db:*:*:*:" + secret), "line 1: longer than 16384 bytes"},
 		{"a line one byte longer", strings.NewReader(line + "x\n"), "line 1: longer than 16384 bytes"},
 		{"a file one byte larger", strings.NewReader("\n" + whole), fmt.Sprintf("line %d: the file is larger than 1048576 bytes", maxPassfile-len(match)+2)},
+		{"an endless line that does not match", endless("other:*:*:*:" + secret), "line 1: the file is larger than 1048576 bytes"},
 		{"endless lines", endless("other:*:*:*:" + secret + "\n"), "line 49933: the file is larger than 1048576 bytes"},
 		{"a failing reader", io.MultiReader(strings.NewReader("x:*:*:*:"+secret+"\ny"), iotest.ErrReader(errors.New("broken"))), "line 2: broken"},
 	} {
 		got, err := LookupPassword(tt.r, key)
 		if err == nil || err.Error() != tt.want || got != "" {
 			t.Errorf("LookupPassword(%s) = %q, %v, want %q", tt.name, got, err, tt.want)
+		}
+	}
+	for _, length := range []int{maxPassfileLine - 1, maxPassfileLine, maxPassfileLine + 1, 3 * maxPassfileLine} {
+		other := "other:*:*:*:" + strings.Repeat("x", length-len("other:*:*:*:\n")) + "\n"
+		if got, err := LookupPassword(strings.NewReader(other+"db:*:*:*:pw\n"), key); got != "pw" || err != nil {
+			t.Errorf("LookupPassword(behind a line of %d bytes that does not match) = %q, %v, want %q", length, got, err, "pw")
 		}
 	}
 	if got, err := LookupPassword(endless("db:*:*:*:pw\n"), key); got != "pw" || err != nil {

@@ -44,7 +44,7 @@ const (
 // connecting, but no default replaces it: PGUSER does not, the system's user name does.
 // Empty parts, as in "postgres://@:/", are not given at all.
 //
-// No method but Get and Lookup ever shows the password.
+// No method but Get and Lookup ever shows a password.
 type PGURI struct {
 	values map[string]string
 }
@@ -71,7 +71,8 @@ func (e *PGURIError) Error() string { return e.Part + ": " + e.Reason }
 // It accepts what libpq accepts, except that it refuses at once what libpq refuses only when it
 // connects (a port that is no number, an unknown sslmode), parameters not in the list of
 // known ones, and an @ left in the host or the database name: libpq would take it,
-// but there it is the end of a password that holds an unescaped @ or /. A space stands for itself, as in
+// but there it is the end of a password that holds an unescaped @ or /. It also refuses &name= and
+// ;name= before the query. A space stands for itself, as in
 // libpq up to 17; 18 drops it at the ends of a part and refuses it within.
 func ParsePGURI(s string) (*PGURI, error) {
 	raw, err := cutPGURI(s)
@@ -150,6 +151,10 @@ func (u *PGURI) Check() error {
 	if u.Get("sslrootcert") == "system" && mode != "verify-full" {
 		return &PGURIError{"parameter sslrootcert", "system is at odds with an sslmode other than verify-full",
 			"write sslmode=verify-full or leave sslmode out"}
+	}
+	low, high := tlsVersion(u.Get("ssl_min_protocol_version")), tlsVersion(u.Get("ssl_max_protocol_version"))
+	if low >= 0 && high >= 0 && low > high {
+		return &PGURIError{"parameter ssl_min_protocol_version", "newer than ssl_max_protocol_version", "leave one of them out"}
 	}
 	return nil
 }
@@ -239,11 +244,12 @@ func (u *PGURI) AllowsAuth(method string) bool {
 	return slices.Contains(splitList(list), method)
 }
 
-// String returns the URI that parses to the same parameters, except for the password, which it
+// String returns the URI that parses to the same parameters, except for the passwords, which it
 // never holds.
 func (u PGURI) String() string {
 	rest := maps.Clone(u.values)
 	delete(rest, "password")
+	delete(rest, "sslpassword")
 	var b strings.Builder
 	b.WriteString("postgres://")
 	if user := rest["user"]; user != "" {
@@ -447,6 +453,11 @@ func (r *rawPGURI) checkAmbiguous() error {
 	if inUserInfo {
 		return &PGURIError{"the URI", "the query stands before an @", "write %40 for an @ in the query, %3F for a ? in a user name"}
 	}
+	for _, part := range []string{r.user, r.host, r.dbname} {
+		if i := strings.IndexAny(part, "&;"); i >= 0 && strings.Contains(part[i:], "=") {
+			return &PGURIError{"the URI", "a parameter stands before the query", "begin the query with a ?; in a name & is written %26, ; %3B, = %3D"}
+		}
+	}
 	return nil
 }
 
@@ -493,7 +504,7 @@ func (r *rawPGURI) decode() (map[string]string, error) {
 		if !slices.ContainsFunc(pgParams, func(p pgParam) bool { return p.name == name }) {
 			return nil, errUnknownParam(name, mayBeSecret)
 		}
-		mayBeSecret = mayBeSecret || name == "password"
+		mayBeSecret = mayBeSecret || name == "password" || name == "sslpassword"
 		values[name] = value
 	}
 	return values, nil

@@ -85,7 +85,7 @@ db-a:5432:*:app:first
 }
 
 func ExamplePassfileError() {
-	_, err := LookupPassword(strings.NewReader(strings.Repeat("x", 20_000)), PassfileKey{Host: "db", Database: "shop", User: "app"})
+	_, err := LookupPassword(strings.NewReader("db:*:*:*:"+strings.Repeat("x", 20_000)), PassfileKey{Host: "db", Database: "shop", User: "app"})
 	var fileErr *PassfileError
 	if errors.As(err, &fileErr) {
 		fmt.Println(fileErr.Line, fileErr.Reason)

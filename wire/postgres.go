@@ -115,6 +115,7 @@ type PG struct {
 	body []byte
 
 	greeted         bool // a whole message has come, so the peer is PostgreSQL
+	unsure          bool // SCRAM was computed from a password that may need more normalisation
 	messages, bytes int  // received in this phase
 
 	// Params are the ParameterStatus values that came so far: "server_version", "in_hot_standby", …
@@ -129,6 +130,10 @@ func NewPG(r io.Reader, w io.Writer) *PG {
 
 // Greeted reports whether a whole message has come, so that the peer is known to be PostgreSQL or a pooler before it.
 func (p *PG) Greeted() bool { return p.greeted }
+
+// Unnormalised reports whether a login used SCRAM with a password that may need Unicode normalisation, which is not done here
+// beyond the tables of saslprep.go.
+func (p *PG) Unnormalised() bool { return p.unsure }
 
 // Login says who logs in and what is acceptable on the way.
 type Login struct {
@@ -342,6 +347,7 @@ func (p *PG) startSCRAM(l Login, list []byte) (*SCRAM, error) {
 		return nil, err
 	}
 	scram := NewSCRAM(password, header, binding)
+	p.unsure = scram.unsure
 	first := scram.First()
 	// SASLInitialResponse: mechanism, length of the response, response.
 	body := append([]byte(mechanism), 0)

@@ -1,6 +1,11 @@
 package wire
 
 import (
+	"encoding/hex"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
 	"testing"
 	"unicode"
 )
@@ -13,8 +18,8 @@ func TestSASLprep(t *testing.T) {
 		{"USER", "USER"},
 		{"\u0007", "\u0007"},             // prohibited: raw
 		{"\u0627\u0031", "\u0627\u0031"}, // prohibited by its direction: raw
-		// RFC 4013 says "a" and "IX" by NFKC, which is not there: raw.
-		{"\u00aa", "\u00aa"},
+		{"\u00aa", "a"},
+		// RFC 4013 says "IX" by NFKC, of which only a part is there: raw.
 		{"\u2168", "\u2168"},
 
 		{"", ""},
@@ -43,7 +48,10 @@ func TestSASLprep(t *testing.T) {
 		{"a\x7f\u00a0", "a\x7f\u00a0"},
 		{"e\u0301\u00a0", "e\u0301\u00a0"},           // composes
 		{"\u1100\u1161\u00a0", "\u1100\u1161\u00a0"}, // jamo, compose
-		{"½\u00a0", "½\u00a0"},
+		{"x²½µ…™", "x21\u20442\u03bc...TM"},
+		{"a´\u00a0", "a \u0301 "},
+		{"“½”", "“1\u20442”"},
+		{"½\u2168", "½\u2168"},
 		{"\u0221\u00a0", "\u0221\u00a0"}, // not in Unicode 3.2
 		{"\U0001f600\u00a0", "\U0001f600\u00a0"},
 		{"\u05d0\u00a0", "\u05d0\u00a0"},
@@ -54,9 +62,75 @@ func TestSASLprep(t *testing.T) {
 		{"\xed\xa0\x80\u00a0", "\xed\xa0\x80\u00a0"},
 	}
 	for _, tt := range tests {
-		if got := saslprep(tt.in); got != tt.want {
+		if got, _ := saslprep(tt.in); got != tt.want {
 			t.Errorf("saslprep(%+q) = %+q, want %+q", tt.in, got, tt.want)
 		}
+	}
+}
+
+// Whether the password may need more than is done here.
+func TestSASLprepComplete(t *testing.T) {
+	for in, want := range map[string]bool{
+		"": true, "secret": true, "pässwörd": true, "\u00ad": true, "½…": true, "\xff": true, "a\x07": true,
+		"😀": true, "e\u0301😀": true, "\ue000": true,
+		"e\u0301": false, "\u2168": false, "\u05d0": false, "€": false, "ﬁ": false,
+	} {
+		if _, got := saslprep(in); got != want {
+			t.Errorf("saslprep(%+q) is complete: %t, want %t", in, got, want)
+		}
+	}
+}
+
+// pythonSASLprep prints, for each code point of the three blocks and of some beyond, the form that SASLprep gives to the text
+// a, the character, b. Where that is prohibited it prints the text itself.
+const pythonSASLprep = `
+import stringprep as s, unicodedata
+banned = [s.in_table_c12, s.in_table_c21_c22, s.in_table_c3, s.in_table_c4, s.in_table_c5, s.in_table_c6, s.in_table_c7, s.in_table_c8, s.in_table_c9]
+def prepare(text):
+    out = "".join(" " if s.in_table_c12(c) or c == "\u200b" else "" if s.in_table_b1(c) else c for c in text)
+    out = unicodedata.normalize("NFKC", out)
+    right, left = [s.in_table_d1(c) for c in out], [s.in_table_d2(c) for c in out]
+    if any(f(c) for f in banned for c in out) or any(s.in_table_a1(c) for c in text + out):
+        return text
+    if any(right) and (any(left) or not right[0] or not right[-1]):
+        return text
+    return out
+for c in [*range(1, 0x180), *range(0x2000, 0x2070), *range(0x2100, 0x2150), *range(0xe000, 0xe010), *range(0x1f300, 0x1fb00)]:
+    print("%x %s" % (c, prepare("a" + chr(c) + "b").encode().hex()))
+`
+
+func TestSASLprepLikePython(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		if os.Getenv("HEALTHCHECK_REQUIRE") == "all" {
+			t.Fatal("python3 is missing, and HEALTHCHECK_REQUIRE=all")
+		}
+		t.Skip("python3 is missing")
+	}
+	out, err := exec.Command(python, "-c", pythonSASLprep).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	compared, left := 0, 0
+	for line := range strings.Lines(string(out)) {
+		code, encoded, _ := strings.Cut(strings.TrimSpace(line), " ")
+		r, err1 := strconv.ParseInt(code, 16, 32)
+		want, err2 := hex.DecodeString(encoded)
+		if err1 != nil || err2 != nil {
+			t.Fatalf("python3 wrote %q", line)
+		}
+		got, complete := saslprep("a" + string(rune(r)) + "b")
+		if !complete {
+			left++
+			continue
+		}
+		compared++
+		if got != string(want) {
+			t.Errorf("saslprep(a%cb), %U, = %+q, Python: %+q", rune(r), r, got, want)
+		}
+	}
+	if compared < 2500 || left > 20 {
+		t.Errorf("%d characters are decided, %d are not", compared, left)
 	}
 }
 

@@ -38,6 +38,7 @@ const interruptEvery = 1024
 type SCRAM struct {
 	user      string // empty, except in the RFC's example
 	password  string
+	unsure    bool   // the password may need more of SASLprep than is done here
 	gs2Header string // "n,,", "y,," or "p=tls-server-end-point,,"
 	binding   []byte // channel binding data, where gs2Header begins with p
 	nonce     string
@@ -51,8 +52,10 @@ type SCRAM struct {
 func NewSCRAM(password, gs2Header string, binding []byte) *SCRAM {
 	raw := make([]byte, nonceSize)
 	rand.Read(raw) // never fails since Go 1.24
+	prepared, complete := saslprep(password)
 	return &SCRAM{
-		password:  saslprep(password),
+		password:  prepared,
+		unsure:    !complete,
 		gs2Header: gs2Header,
 		binding:   binding,
 		nonce:     base64.StdEncoding.EncodeToString(raw),

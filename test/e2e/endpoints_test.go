@@ -192,7 +192,7 @@ func TestHiddenProc(t *testing.T) {
 			for _, f := range parse(t, body) {
 				names = append(names, f.name)
 			}
-			want := "service_up service_health healthcheck_command_up healthcheck_command_start_time_seconds healthcheck_orphans_reaped_total " +
+			want := "service_up healthcheck_command_up healthcheck_command_start_time_seconds healthcheck_orphans_reaped_total " +
 				"healthcheck_process_cpu_seconds_total healthcheck_process_start_time_seconds healthcheck_build_info"
 			if got := strings.Join(names, " "); status != 200 || got != want {
 				t.Errorf("/metrics = %d, families %q, want %q", status, got, want)

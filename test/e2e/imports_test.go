@@ -19,6 +19,8 @@ func TestImports(t *testing.T) {
 		module:             {module + "/export", module + "/probe", module + "/supervise"},
 		module + "/export": {module + "/probe", module + "/supervise", module + "/promtext"},
 		module + "/probe":  {module + "/wire"},
+		// TERM must be registered before most packages are initialized.
+		module + "/supervise": {module + "/supervise/early"},
 	}
 	folder := regexp.MustCompile(`^` + module + `/(tools|test|examples)/[^/]+`)
 	list := func(imports string) []string {

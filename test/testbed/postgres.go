@@ -107,13 +107,17 @@ func InitPostgres(t testing.TB, ca *CA) *Cluster {
 	c.run(t, "", "initdb", "-D", c.data, "-U", "postgres", "-A", "reject", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
 	writeFile(t, filepath.Join(c.data, "pg_hba.conf"), hba, c.cred)
 	copyFile(t, ca.File, filepath.Join(c.data, "ca.crt"), c.cred)
-	copyFile(t, c.pair.Cert, filepath.Join(c.data, "server.crt"), c.cred)
-	copyFile(t, c.pair.Key, filepath.Join(c.data, "server.key"), c.cred)
 	out := c.run(t, strings.TrimPrefix(roles, "\n"), "postgres", "--single", "-D", c.data, "-c", "fsync=off", "postgres")
 	if strings.Contains(out, "ERROR") || strings.Contains(out, "FATAL") {
 		t.Fatalf("making the roles: %s", out)
 	}
 	return c
+}
+
+// Presenting returns the same cluster with another certificate for its servers.
+func (c Cluster) Presenting(pair Pair) *Cluster {
+	c.pair = pair
+	return &c
 }
 
 // Start runs a server on a copy of the cluster, with TLS. Each setting is
@@ -149,6 +153,8 @@ func (c *Cluster) start(t testing.TB, signalFile, readyLine string, settings []s
 			if out, err := exec.Command("cp", "-a", c.data, data).CombinedOutput(); err != nil {
 				t.Fatalf("copying the cluster: %v: %s", err, out)
 			}
+			copyFile(t, c.pair.Cert, filepath.Join(data, "server.crt"), c.cred)
+			copyFile(t, c.pair.Key, filepath.Join(data, "server.key"), c.cred)
 			if signalFile != "" {
 				writeFile(t, filepath.Join(data, signalFile), "", c.cred)
 			}
@@ -256,6 +262,7 @@ func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + 
 
 // PgBouncer starts a pgbouncer whose user app has the Password. auth is its
 // auth_type; each database is a line such as "app = host=127.0.0.1 port=5432".
+// Settings of pgbouncer itself may follow a line "[pgbouncer]".
 func PgBouncer(t testing.TB, auth string, databases ...string) *Server {
 	t.Helper()
 	cred := unprivileged(t)

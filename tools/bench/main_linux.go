@@ -1,6 +1,6 @@
 // Bench measures healthcheck beside the programs it takes the place of. tools/bench.sh builds what it needs and runs it.
 //
-//	bench -dir DIR [-rounds N] [-idle DURATION] [probe|init|scrape]...
+//	bench -dir DIR [-rounds N] [-idle DURATION] [-early DURATION] [probe|init|early|scrape]...
 //
 // DIR holds the programs healthcheck and spawn. Runs of different programs alternate, so that a busy machine is unfair
 // to none; each table says how busy it was. Minimum and median are of all runs.
@@ -24,6 +24,7 @@ var (
 	dir    = flag.String("dir", "", "folder of the programs healthcheck and spawn")
 	rounds = flag.Int("rounds", 100, "runs of each program")
 	idle   = flag.Duration("idle", time.Minute, "how long to watch idle inits")
+	early  = flag.Duration("early", 4750*time.Microsecond, "until how long after the exec to send TERM")
 )
 
 func main() {
@@ -31,7 +32,7 @@ func main() {
 	tables := []struct {
 		name string
 		run  func(*bed)
-	}{{"probe", benchProbe}, {"init", benchInit}, {"scrape", benchScrape}}
+	}{{"probe", benchProbe}, {"init", benchInit}, {"early", benchEarly}, {"scrape", benchScrape}}
 	words := flag.Args()
 	for i, word := range words { // flags may stand behind words, too
 		if strings.HasPrefix(word, "-") {
@@ -46,7 +47,7 @@ func main() {
 			known = known || word == t.name
 		}
 		if !known {
-			fmt.Fprintf(os.Stderr, "bench: %q is none of probe, init, scrape\n", word)
+			fmt.Fprintf(os.Stderr, "bench: %q is none of probe, init, early, scrape\n", word)
 			os.Exit(2)
 		}
 	}

@@ -1,0 +1,51 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// maxFile is the largest file that an option, a URL or a variable may name, in bytes: a certificate, a key, a password file, a
+// service file, a secret. Kubernetes and Docker limit a secret to 1 MiB and 500 KB. The CAs of Debian fit five times over.
+const maxFile = 1 << 20
+
+// errNotRegular is the reason why readRegularFile refuses a device, a FIFO, a socket or a directory.
+var errNotRegular = errors.New("not a regular file")
+
+// readRegularFile reads a whole file of at most max bytes. It never blocks on a FIFO and never reads a device, which could
+// have no end. Its error is a reason without the path.
+func readRegularFile(path string, max int64) ([]byte, error) {
+	content, _, err := readFileMode(path, max)
+	return content, err
+}
+
+// readFileMode is readRegularFile. It also returns the file's permissions, also if the file is too large or cannot be read.
+func readFileMode(path string, max int64) (content []byte, mode fs.FileMode, err error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		if errors.Is(err, syscall.ENXIO) { // a socket, which cannot be opened at all
+			err = errNotRegular
+		}
+		return nil, 0, reason(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, reason(err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, errNotRegular
+	}
+	content, err = io.ReadAll(io.LimitReader(f, max+1)) // and not Size, which is 0 for the files of /proc
+	if err != nil {
+		return nil, info.Mode().Perm(), reason(err)
+	}
+	if int64(len(content)) > max {
+		return nil, info.Mode().Perm(), fmt.Errorf("larger than %d KiB", max>>10)
+	}
+	return content, info.Mode().Perm(), nil
+}
