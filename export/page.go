@@ -88,17 +88,17 @@ func (p *pageWriter) lasting(since time.Time) string {
 
 // page answers / with the status page for people, what is wrong first. It needs no script: it asks the browser to reload it.
 func (e *Exporter) page() answer {
-	states, history := e.Monitor.States(nil), e.Monitor.History()
+	states, history, up := e.Monitor.States(nil), e.Monitor.History(), e.up()
 	p := &pageWriter{now: time.Now()}
 	status := e.pageStatus(states)
 	e.writeHead(p, status)
 	e.writeHeader(p, status, states)
 	p.printf(`<main><div class="cards">`)
-	if !e.up() {
+	if !up {
 		e.writeCommandCard(p)
 	}
 	for _, status := range checkOrder {
-		if status == probe.OK && e.Command != "" && e.up() {
+		if status == probe.OK && e.Command != "" && up {
 			e.writeCommandCard(p)
 		}
 		for i := range states {
@@ -185,12 +185,12 @@ func (e *Exporter) waitedFor(p *pageWriter, states []probe.State) string {
 
 // writeCommandCard writes what is known of the command.
 func (e *Exporter) writeCommandCard(p *pageWriter) {
-	process, status := e.process.Load(), running
+	process, status := e.process.Load(), running // read once, since it may be started or end at any time
 	switch {
-	case e.ended():
-		status = ended
-	case e.waiting():
+	case process == nil:
 		status = waiting
+	case !process.Up():
+		status = ended
 	}
 	p.printf(`<article class="%s"><h2><span>Command <code>%s</code></span> <b>%s</b></h2><dl>`, status, e.Command, looks[status].word)
 	switch status {
