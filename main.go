@@ -279,8 +279,9 @@ func serve(c *config, checks []*probe.Check, monitor *probe.Monitor, signals *su
 		note = fmt.Sprintf("%d checks every %v", n, c.monitor.Interval)
 	}
 	logLine(stderr, fmt.Sprintf("healthcheck %s: status and metrics on %s, %s\n", Version, exportURL(listener.Addr().(*net.TCPAddr)), note))
-	settings := export.Config{Monitor: monitor, Signals: signals, Version: Version, Revision: revision,
-		ServiceVersion: os.Getenv("SERVICE_VERSION")}
+	hostname, _ := os.Hostname()
+	settings := export.Config{Monitor: monitor, Signals: signals, Wait: c.wait, Version: Version, Revision: revision,
+		ServiceName: cmp.Or(os.Getenv("SERVICE_NAME"), hostname), ServiceVersion: os.Getenv("SERVICE_VERSION")}
 	if c.hasCommand {
 		settings.Command = filepath.Base(supervise.ProgramName(c.command[0]))
 	}

@@ -156,20 +156,33 @@ const usageMaxAge = time.Second
 
 // A usageCache keeps the last reading of the command's resource usage.
 type usageCache struct {
-	mu   sync.Mutex // guards the rest; held while /proc is read
-	at   time.Time
-	last supervise.Usage
-	err  error
+	mu    sync.Mutex // guards the rest; held while /proc is read
+	at    time.Time
+	last  supervise.Usage
+	err   error
+	cores float64
 }
 
 func (c *usageCache) read(p *supervise.Process) (supervise.Usage, error) {
+	u, _, err := c.readCPU(p)
+	return u, err
+}
+
+// readCPU is read, with how many cores the command has kept busy since the reading before, or since its start.
+func (c *usageCache) readCPU(p *supervise.Process) (u supervise.Usage, cores float64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if time.Since(c.at) >= usageMaxAge {
+		before, since := c.last, c.at
+		if c.err != nil || since.Before(p.Started()) {
+			before, since = supervise.Usage{}, p.Started()
+		}
 		c.last, c.err = p.Usage()
 		c.at = time.Now()
+		spent := c.last.UserSeconds + c.last.SystemSeconds - before.UserSeconds - before.SystemSeconds
+		c.cores = spent / max(c.at.Sub(since), 100*time.Millisecond).Seconds() // /proc counts ticks of 10 ms
 	}
-	return c.last, c.err
+	return c.last, c.cores, c.err
 }
 
 func writeUsage(w *promtext.Writer, u supervise.Usage) {

@@ -40,7 +40,9 @@ type Config struct {
 	Monitor        *probe.Monitor
 	Command        string             // the program that is wrapped, without its arguments; empty in a sidecar
 	Signals        *supervise.Signals // counts the orphans reaped; nil in a sidecar
-	ServiceVersion string
+	Wait           probe.Limits       // how long the start of the command waits for which checks, counted from New
+	ServiceName    string
+	ServiceVersion string // empty if it is not known
 	Version        string // of healthcheck
 	Revision       string // of healthcheck's source
 }
@@ -48,6 +50,7 @@ type Config struct {
 // An Exporter is the HTTP handler of the exported address. It is safe for concurrent use.
 type Exporter struct {
 	Config
+	began    time.Time
 	build    [5]promtext.Label
 	process  atomic.Pointer[supervise.Process]
 	handlers chan struct{} // holds an element for each request that is being answered
@@ -66,6 +69,7 @@ type scrape struct {
 func New(c Config) *Exporter {
 	return &Exporter{
 		Config: c,
+		began:  time.Now(),
 		build: [5]promtext.Label{
 			label("version", c.Version), label("revision", c.Revision), label("goversion", runtime.Version()),
 			label("goos", runtime.GOOS), label("goarch", runtime.GOARCH),
@@ -138,7 +142,7 @@ func (e *Exporter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Length", strconv.Itoa(len(a.body)))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'")
 	w.WriteHeader(a.status)
 	w.Write(a.body) // net/http leaves the body out for HEAD
 }

@@ -50,7 +50,7 @@ func lines(results []Result, limit int, colour bool) string {
 	rows := make([][4]string, len(results))
 	var width [4]int
 	for i, r := range results {
-		rows[i] = [4]string{cut(r.Check.Name, limit), cut(r.Check.Target, limit), cut(r.Seen(), limit), duration(r.Duration)}
+		rows[i] = [4]string{cut(r.Check.Name, limit), cut(r.Check.Target, limit), cut(r.Seen(), limit), FormatDuration(r.Duration)}
 		for c, cell := range rows[i] {
 			width[c] = max(width[c], columns(cell))
 		}
@@ -97,13 +97,16 @@ func columns(s string) (n int) {
 var wide = [][2]rune{{0x1100, 0x115f}, {0x2e80, 0x303e}, {0x3041, 0xa4cf}, {0xac00, 0xd7a3}, {0xf900, 0xfaff}, {0xfe30, 0xfe6f},
 	{0xff00, 0xff60}, {0xffe0, 0xffe6}, {0x1f300, 0x1f64f}, {0x1f680, 0x1f6ff}, {0x1f900, 0x1faff}, {0x20000, 0x3fffd}}
 
-// duration is a time as the lines show it.
-func duration(d time.Duration) string {
+// FormatDuration formats a duration as Lines does: 1.2ms, 1.20s.
+func FormatDuration(d time.Duration) string {
 	if d < time.Second {
 		return fmt.Sprintf("%.1fms", float64(d.Microseconds())/1000)
 	}
 	return fmt.Sprintf("%.2fs", d.Seconds())
 }
+
+// Printable escapes the control, bidi and other invisible characters of a text: \n, \x1b, \u202e.
+func Printable(s string) string { return escapeUnprintable(s) }
 
 // JSON is the report for programs, one document on one line. It takes at most maxOutput bytes, as Lines does: first texts are
 // cut, then checks are counted as "omitted", not shown, the failed ones last.

@@ -131,8 +131,8 @@ func TestDuration(t *testing.T) {
 		{0, "0.0ms"}, {49 * time.Microsecond, "0.0ms"}, {1250 * time.Microsecond, "1.2ms"}, {999 * time.Millisecond, "999.0ms"},
 		{time.Second, "1.00s"}, {90 * time.Second, "90.00s"},
 	} {
-		if got := duration(test.in); got != test.want {
-			t.Errorf("duration(%v) = %q, want %q", test.in, got, test.want)
+		if got := FormatDuration(test.in); got != test.want {
+			t.Errorf("FormatDuration(%v) = %q, want %q", test.in, got, test.want)
 		}
 	}
 }

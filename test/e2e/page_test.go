@@ -171,7 +171,7 @@ func (b *browser) eval(t testing.TB, expression string, value any) {
 			ExceptionDetails json.RawMessage
 		}
 		whole := `if (document.readyState != "complete") throw "loading"; (` + expression + `)`
-		err := b.try("Runtime.evaluate", map[string]any{"expression": whole, "returnByValue": true}, &answer)
+		err := b.try("Runtime.evaluate", map[string]any{"expression": whole, "returnByValue": true, "awaitPromise": true}, &answer)
 		if err == nil && (answer.ExceptionDetails != nil || answer.Result.Value == nil) {
 			err = errors.New(string(answer.ExceptionDetails))
 		}
@@ -250,41 +250,56 @@ func TestPage(t *testing.T) { // not beside others: it wants the processors for 
 	v["degraded"] = "http://" + httpServer(t, func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, `{"status":"degraded","services":{"database":"ok","cache":"degraded"}}`)
 	})
+	hostname, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const start0 = "--start-period 0 " // a failure counts at once
+	many := start0
+	for i := range 29 {
+		many += fmt.Sprintf("--tcp port-%d=$open ", i)
+	}
 	for _, tt := range []struct {
 		name     string
 		args     string // before -- CMD
+		service  string // SERVICE_NAME
 		sidecar  bool
-		known    string   // a series that is there once the page has all to show
 		title    string   // of the tab
 		headline string   // and its class
-		cards    []string // heading and state of each, as read
+		cards    []string // heading and state of each, as read; nil: any
 		texts    []string // that stand somewhere
 	}{
-		{"healthy", "--http api=$ok --tcp port=$open", false, "service_health 1", "Healthy: sh", "Healthy ok",
-			[]string{"Command running", "api ok", "port ok"}, []string{"$ok", "200 OK, status \"ok\", database ok, cache ok", "uptime", "CPU time", "memory", "processes", "connected"}},
-		{"degraded", "--http api=$degraded --tcp port=$open", false, "service_health 0.5", "Degraded: sh", "Degraded degraded",
-			[]string{"api degraded", "Command running", "port ok"}, []string{"degraded: 200 OK, status \"degraded\", database ok, cache degraded"}},
-		{"unhealthy", "--tcp port=$open --http api=$ok --redis cache=redis://:hunter2@$closed", false, `probe_success{check="cache",type="redis"} 0`, "Unhealthy: sh", "Unhealthy error",
-			[]string{"cache FAIL", "Command running", "port ok", "api ok"}, []string{"redis://$closed", "connect: connection refused", "last ok", "never", "in a row"}},
-		{"waiting", "--wait 1h --tcp db=$closed", false, `probe_success{check="db",type="tcp"} 0`, "Waiting: sh", "Waiting error",
-			[]string{"Command waiting to start", "db FAIL"}, []string{"$closed", "connect: connection refused"}},
-		{"no checks", "", false, "service_health 1", "Healthy: sh", "Healthy ok", []string{"Command running"}, []string{"No checks are configured"}},
-		{"sidecar", "--tcp port=$open", true, "service_health 1", "Healthy: sidecar", "Healthy ok", []string{"port ok"}, []string{"connected"}},
-		{"hostile", "--http api=http://$hostile/$long?a=$long --redis $name=redis://$closed", false, `probe_success{check="api",type="http"} 0`,
-			"Unhealthy: sh", "Unhealthy error", []string{"api FAIL", "$name FAIL", "Command running"},
-			[]string{"500 $hostileReason", "$hostileName", "/$long"}},
+		{"healthy", "--http api=$ok --tcp port=$open", "orders", false, "Healthy: orders", "Healthy ok",
+			[]string{"Command sh running", "api ok", "port ok"},
+			[]string{"orders 1.2.3-", "$ok", "200 OK, status \"ok\", database ok, cache ok", "Checks: 2 ok.", "uptime", "CPU", "% of one core", "MiB", "processes", "threads", "descriptors", "connected", "last run"}},
+		{"degraded", "--http api=$degraded --tcp port=$open", "orders", false, "Degraded: orders", "Degraded degraded",
+			[]string{"api degraded", "Command sh running", "port ok"}, []string{"degraded: 200 OK, status \"degraded\", database ok, cache degraded", "Checks: 1 degraded, 1 ok."}},
+		{"unhealthy", start0 + "--tcp port=$open --http api=$ok --redis cache=redis://:hunter2@$closed", "orders", false, "Unhealthy: orders", "Unhealthy error",
+			[]string{"cache FAIL", "Command sh running", "port ok", "api ok"}, []string{"redis://$closed", "connect: connection refused", "last ok", "never", "1 in a row", "1 failed"}},
+		{"starting", "--start-period 1h --tcp port=$open --tcp db=$closed", "orders", false, "Starting: orders", "Starting starting",
+			[]string{"db starting", "Command sh running", "port ok"}, []string{"connect: connection refused", "Checks: 1 starting, 1 ok."}},
+		{"waiting", "--wait db=1h --tcp db=$closed", "orders", false, "Waiting: orders", "Waiting waiting",
+			[]string{"Command sh waiting", "db starting"}, []string{"$closed", "connect: connection refused", "Waiting for db until ", " UTC", "waiting until", "left"}},
+		{"nothing checked", "", "orders", false, "Running, nothing checked: orders", "Running, nothing checked unknown",
+			[]string{"Command sh running"}, []string{"No check is configured. Set HEALTHCHECK_HTTP=http://localhost:PORT/health"}},
+		{"sidecar", "--tcp port=$open", "", true, "Healthy: " + hostname, "Healthy ok", []string{"port ok"}, []string{"connected", hostname}},
+		{"many checks", many + "--tcp db=$closed", "orders", false, "Unhealthy: orders", "Unhealthy error", nil, []string{"Checks: 1 failed, 29 ok."}},
+		{"hostile", start0 + "--http api=http://$hostile/$long?a=$long --redis $name=redis://$closed", hostileName + "\u202e" + long, false,
+			"Unhealthy: " + hostileName + `\u202e` + long, "Unhealthy error", []string{"api FAIL", "$name FAIL", "Command sh running"},
+			[]string{"500 $hostileReason", "$hostileName error", "/$long"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) { // one after the other: there is one page
 			args := append([]string{"--export-prom", "127.0.0.1:0", "--interval", "1h"}, words(v.expand(t, tt.args))...)
 			if !tt.sidecar {
 				args = append(args, "--", "sh", "-c", "sleep 600; : --password=hunter2")
 			}
-			s := serve(t, []string{"SERVICE_VERSION=1.2.3-" + long}, args...)
+			s := serve(t, []string{"SERVICE_NAME=" + tt.service, "SERVICE_VERSION=1.2.3-" + long}, args...)
+			headline, _, _ := strings.Cut(tt.headline+" ", " ")
 			testbed.Poll(t, func() error {
-				_, _, body := s.get(t, "/metrics")
-				if !strings.Contains(body, tt.known+"\n") || !tt.sidecar && tt.name != "waiting" && !strings.Contains(body, "healthcheck_command_up 1\n") ||
-					strings.Count(body, "probe_success{") != strings.Count(body, "check_info{") {
-					return fmt.Errorf("no %s in %s", tt.known, body)
+				_, _, body := s.get(t, "/")
+				if !strings.Contains(body, "<h1>"+headline) || strings.Contains(body, "not checked yet") ||
+					!tt.sidecar && tt.name != "waiting" && !strings.Contains(body, "running</b>") {
+					return fmt.Errorf("the page does not say %s yet: %s", headline, body)
 				}
 				return nil
 			})
@@ -309,15 +324,23 @@ func TestPage(t *testing.T) { // not beside others: it wants the processors for 
 				Cards           []string
 				Text            string
 				Scripts, Images int
+				Icon            string
+				IconWidth       int // as loaded, which the Content-Security-Policy must allow
 			}
-			b.eval(t, `({
+			b.eval(t, `(async () => {
+				const icon = new Image()
+				icon.src = document.querySelector("link[rel=icon]").href
+				await icon.decode().catch(() => {})
+				return {
 				Title: document.title,
 				Headline: document.querySelector("h1").innerText + " " + document.querySelector("header").className,
-				Cards: [...document.querySelectorAll("h2")].map(e => e.innerText.replace(/\s+/g, " ")),
+				Cards: [...document.querySelectorAll("article h2")].map(e => e.innerText.replace(/\s+/g, " ")),
 				Text: document.body.innerText,
 				Scripts: document.scripts.length, Images: document.images.length,
-			})`, &seen)
-			if seen.Title != tt.title || seen.Headline != tt.headline || strings.Join(seen.Cards, "|") != v.expand(t, strings.Join(tt.cards, "|")) {
+				Icon: icon.src, IconWidth: icon.naturalWidth,
+				}
+			})()`, &seen)
+			if seen.Title != tt.title || seen.Headline != tt.headline || tt.cards != nil && strings.Join(seen.Cards, "|") != v.expand(t, strings.Join(tt.cards, "|")) {
 				t.Errorf("title %q, headline %q, cards %q, want %q, %q, %q", seen.Title, seen.Headline, seen.Cards, tt.title, tt.headline, tt.cards)
 			}
 			for _, text := range tt.texts {
@@ -329,8 +352,11 @@ func TestPage(t *testing.T) { // not beside others: it wants the processors for 
 			if seen.Scripts+seen.Images > 0 || strings.Contains(seen.Text, "hunter2") {
 				t.Errorf("%d scripts, %d images, or a secret, on the page:\n%s", seen.Scripts, seen.Images, seen.Text)
 			}
+			if seen.IconWidth == 0 {
+				t.Errorf("the icon %s is not shown", seen.Icon)
+			}
 			for _, fetched := range b.urls() {
-				if !strings.HasPrefix(fetched, "http://127.0.0.1:") {
+				if fetched != seen.Icon && !strings.HasPrefix(fetched, "data:image/svg+xml,") && !strings.HasPrefix(fetched, "http://127.0.0.1:") {
 					t.Errorf("the page fetches %s", fetched)
 				}
 			}
@@ -394,13 +420,19 @@ func TestPageSource(t *testing.T) {
 	t.Parallel()
 	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--tcp", accept(t), "--", "sleep", "60")
 	_, header, body := s.get(t, "/")
-	if got := header.Get("Content-Security-Policy"); got != "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'" {
-		t.Errorf("Content-Security-Policy %q", got)
+	const policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
+	if got := header.Get("Content-Security-Policy"); got != policy {
+		t.Errorf("Content-Security-Policy %q, want %q", got, policy)
 	}
 	if header.Get("Cache-Control") != "no-store" {
 		t.Errorf("Cache-Control %q", header.Get("Cache-Control"))
 	}
-	if elsewhere := regexp.MustCompile(`(?i)https?:|//|@import|url\(|<script|<link|<img|<iframe|\son\w+=`).FindString(body); elsewhere != "" {
+	const icon = `<link rel="icon" href="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'`
+	if strings.Count(body, icon) != 1 {
+		t.Errorf("no %s in the page:\n%s", icon, body)
+	}
+	rest := strings.Replace(body, icon, "", 1)
+	if elsewhere := regexp.MustCompile(`(?i)https?:|//|@import|url\(|<script|<link|<img|<iframe|\son\w+=`).FindString(rest); elsewhere != "" {
 		t.Errorf("%q in the page:\n%s", elsewhere, body)
 	}
 	if len(body) > 8<<10 {
