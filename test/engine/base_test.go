@@ -215,7 +215,15 @@ func compiled(t *testing.T, cache, arch string) (names []string) {
 // is made of on a platform, in the way tools/build.sh builds it.
 func standard(t *testing.T, arch, format string, flags ...string) string {
 	t.Helper()
-	args := append([]string{"list", "-C", needSource(t), "-deps", "-trimpath", "-tags", "nethttpomithttp2"}, flags...)
+	source := needSource(t)
+	args := append([]string{"list", "-C", source, "-deps", "-trimpath", "-tags", "nethttpomithttp2", "-gcflags=crypto/...=-l"}, flags...)
+	script, err := os.ReadFile(filepath.Join(source, "tools/build.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range strings.FieldsSeq(inlinedPackages.FindStringSubmatch(string(script))[1]) {
+		args = append(args, "-gcflags=crypto/"+pkg+"=")
+	}
 	out, err := tryWith(nil, []string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + arch, "GOFLAGS="},
 		"go", append(args, "-f", "{{if .Standard}}"+format+"{{end}}", ".")...)
 	if err != nil {
@@ -223,6 +231,9 @@ func standard(t *testing.T, arch, format string, flags ...string) string {
 	}
 	return out
 }
+
+// inlinedPackages finds the packages of crypto that tools/build.sh compiles with inlining.
+var inlinedPackages = regexp.MustCompile(`for package in (.*); do`)
 
 // service compiles testdata/service.c with a C compiler and returns the program's
 // path. It is linked dynamically, with the loader named.
