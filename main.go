@@ -140,6 +140,7 @@ func runProbe(c *config, checks []*probe.Check, signals *supervise.Signals, stdo
 	} else {
 		io.WriteString(stdout, probe.Lines(results, isTerminal(stdout), room))
 	}
+	probe.RelayReports(results)
 	if probe.Verdict(results) == probe.Failed {
 		return exitFailed
 	}
@@ -275,6 +276,9 @@ func serve(c *config, monitor *probe.Monitor, signals *supervise.Signals, stderr
 		ServiceVersion: os.Getenv("SERVICE_VERSION")}
 	if c.hasCommand {
 		settings.Command = filepath.Base(c.command[0])
+		if settings.Reports, err = probe.ListenReports(); err != nil {
+			logLine(stderr, fmt.Sprintf("healthcheck: results of probes are not shown: %v\n", errnoOf(err)))
+		}
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)

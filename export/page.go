@@ -65,6 +65,7 @@ func (e *Exporter) page() answer {
 	if len(states) == 0 {
 		p.printf(`<p class="none">No checks are configured: whether the service runs is all that is known.</p>`)
 	}
+	e.writeReports(&p)
 	p.printf(`</main><footer><a href="/metrics">metrics</a> <a href="/health">health</a> <a href="/healthz">healthz</a><p>healthcheck %s · %s UTC · refreshes every 5 s</p></footer></body></html>`+"\n",
 		e.Version, time.Now().UTC().Format("2006-01-02 15:04:05"))
 	return answer{http.StatusOK, typeHTML, []byte(p.String())}
