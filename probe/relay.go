@@ -131,10 +131,11 @@ func decodeReports(b []byte) ([]Report, error) {
 		r := Report{Status: relayStatuses[b[0]], Duration: time.Duration(binary.BigEndian.Uint64(b[1:]))}
 		b = b[1+8:]
 		for _, text := range []*string{&r.Type, &r.Check, &r.Target} {
-			if len(b) == 0 || len(b)-1 < int(b[0]) {
+			if len(b) == 0 || len(b) < 1+int(b[0]) {
 				return nil, errRelay
 			}
-			*text, b = string(b[1:1+b[0]]), b[1+b[0]:]
+			end := 1 + int(b[0])
+			*text, b = string(b[1:end]), b[end:]
 		}
 		if !slices.Contains(Types, r.Type) || len(r.Check) > maxName || !isIdentifier(r.Check, "-") ||
 			r.Target == "" || len(r.Target) > maxTarget || !utf8.ValidString(r.Target) {

@@ -56,6 +56,8 @@ func TestRelayFrame(t *testing.T) {
 		{"no name", one(func(r *Report) { r.Check = "" })},
 		{"a name that no check can have", one(func(r *Report) { r.Check = "a b" })},
 		{"long name", one(func(r *Report) { r.Check = strings.Repeat("a", maxName+1) })},
+		{"type of 255 bytes", one(func(r *Report) { r.Type = strings.Repeat("a", 255) })}, // with its length it is 256
+		{"target of 255 bytes", one(func(r *Report) { r.Target = strings.Repeat("a", 255) })},
 		{"no target", one(func(r *Report) { r.Target = "" })},
 		{"long target", one(func(r *Report) { r.Target = strings.Repeat("a", maxTarget+1) })},
 		{"invalid UTF-8", one(func(r *Report) { r.Target = "a\xff" })},
@@ -137,6 +139,7 @@ func FuzzDecodeReports(f *testing.F) {
 	f.Add(encodeReports(someReports(1)))
 	f.Add(encodeReports(someReports(maxReports)))
 	f.Add(encodeReports([]Report{{Check: "api", Type: "http", Target: "a\n\x1b\u202e", Status: OK}}))
+	f.Add(encodeReports([]Report{{Check: "api", Type: "http", Target: strings.Repeat("a", 255), Status: OK}}))
 	f.Add([]byte{relayVersion, 2, 0, 0, 0, 0, 0, 0, 0, 1, 255})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		list, err := decodeReports(b)
