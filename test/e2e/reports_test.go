@@ -11,7 +11,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -127,18 +128,18 @@ func TestReports(t *testing.T) {
 			t.Errorf("run %d: page %s", i, page)
 		}
 	}
-	var got []family
+	var got, want []string // rows as in README's table of metrics
 	_, _, body := s.get(t, "/metrics")
 	for _, f := range parse(t, body) {
 		if strings.HasPrefix(f.name, "healthcheck_report_") {
-			got = append(got, family{name: f.name, kind: f.kind, labels: f.labels})
+			got = append(got, fmt.Sprint(f.name, f.kind, f.labels))
 		}
 	}
-	labels := []string{"check", "target", "type"}
-	want := []family{{name: "healthcheck_report_success", kind: "gauge", labels: labels}, {name: "healthcheck_report_timestamp_seconds", kind: "gauge", labels: labels},
-		{name: "healthcheck_report_duration_seconds", kind: "gauge", labels: labels}}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("families %v, want %v", got, want)
+	for _, m := range regexp.MustCompile("(?m)^\\| `(healthcheck_report_[a-z_]+)` \\| (gauge|counter) \\| ([a-z, ]*) \\| \\S").FindAllStringSubmatch(readme(t), -1) {
+		want = append(want, fmt.Sprint(m[1], m[2], slices.Sorted(strings.SplitSeq(m[3], ", "))))
+	}
+	if len(want) != 3 || !slices.Equal(got, want) {
+		t.Errorf("families %q, README has %q", got, want)
 	}
 	if stderr := s.output(t, "stderr"); strings.Count(stderr, "\n") != 1 {
 		t.Errorf("stderr is more than the start line: %s", stderr)
