@@ -264,6 +264,10 @@ func serve(c *config, monitor *probe.Monitor, signals *supervise.Signals, stderr
 	if err != nil {
 		return nil, probe.Usagef("choose another address, or port 0 for any that is free", "--export-prom: cannot listen on %s: %v", c.export, errnoOf(err))
 	}
+	var reports *probe.Reports
+	if c.hasCommand {
+		reports, err = probe.ListenReports()
+	}
 	checks := "nothing is checked: set HEALTHCHECK_HTTP=http://localhost:PORT/health"
 	switch n := len(c.specs); {
 	case n == 1:
@@ -272,13 +276,13 @@ func serve(c *config, monitor *probe.Monitor, signals *supervise.Signals, stderr
 		checks = fmt.Sprintf("%d checks every %v", n, c.monitor.Interval)
 	}
 	logLine(stderr, fmt.Sprintf("healthcheck %s: metrics on http://%s/metrics, %s\n", Version, listener.Addr(), checks))
-	settings := export.Config{Monitor: monitor, Signals: signals, Version: Version, Revision: revision,
+	if err != nil {
+		logLine(stderr, fmt.Sprintf("healthcheck: results of probes are not shown: %v\n", errnoOf(err)))
+	}
+	settings := export.Config{Monitor: monitor, Reports: reports, Signals: signals, Version: Version, Revision: revision,
 		ServiceVersion: os.Getenv("SERVICE_VERSION")}
 	if c.hasCommand {
 		settings.Command = filepath.Base(c.command[0])
-		if settings.Reports, err = probe.ListenReports(); err != nil {
-			logLine(stderr, fmt.Sprintf("healthcheck: results of probes are not shown: %v\n", errnoOf(err)))
-		}
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
