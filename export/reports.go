@@ -41,7 +41,7 @@ func (e *Exporter) writeReports(p *pageWriter) {
 	if len(reports) == 0 {
 		return
 	}
-	p.printf(`<section class="reports"><h2>Probes of this container <b>shown, not judged</b></h2><dl>`)
+	p.printf(`<section class="reports"><h2>Probes of this container</h2><p class="none">shown, not judged</p><dl>`)
 	for _, r := range reports {
 		p.printf(`<dt class="%s"><b>%s</b></dt><dd>%s <span class="target">%s</span><br>%s ago, took %s ms</dd>`,
 			r.Status, statusWords[r.Status], r.Check, r.Target, approximate(time.Since(r.Received)), fmt.Sprintf("%.1f", r.Duration.Seconds()*1000))
