@@ -140,6 +140,7 @@ func runProbe(c *config, checks []*probe.Check, signals *supervise.Signals, stdo
 	} else {
 		io.WriteString(stdout, probe.Lines(results, isTerminal(stdout), room))
 	}
+	probe.RelayReports(results)
 	if probe.Verdict(results) == probe.Failed {
 		return exitFailed
 	}
@@ -271,6 +272,10 @@ func serve(c *config, checks []*probe.Check, monitor *probe.Monitor, signals *su
 				"check %s: its target is the address of --export-prom, so a failing verdict would never recover", check.Name)
 		}
 	}
+	var reports *probe.Reports
+	if c.hasCommand {
+		reports, err = probe.ListenReports()
+	}
 	note := "nothing is checked: set HEALTHCHECK_HTTP=http://localhost:PORT/health"
 	switch n := len(c.specs); {
 	case n == 1:
@@ -279,8 +284,11 @@ func serve(c *config, checks []*probe.Check, monitor *probe.Monitor, signals *su
 		note = fmt.Sprintf("%d checks every %v", n, c.monitor.Interval)
 	}
 	logLine(stderr, fmt.Sprintf("healthcheck %s: status and metrics on %s, %s\n", Version, exportURL(listener.Addr().(*net.TCPAddr)), note))
+	if err != nil {
+		logLine(stderr, fmt.Sprintf("healthcheck: results of probes are not shown: %v\n", errnoOf(err)))
+	}
 	hostname, _ := os.Hostname()
-	settings := export.Config{Monitor: monitor, Signals: signals, Wait: c.wait, Version: Version, Revision: revision,
+	settings := export.Config{Monitor: monitor, Reports: reports, Signals: signals, Wait: c.wait, Version: Version, Revision: revision,
 		ServiceName: cmp.Or(os.Getenv("SERVICE_NAME"), hostname), ServiceVersion: os.Getenv("SERVICE_VERSION")}
 	if c.hasCommand {
 		settings.Command = filepath.Base(supervise.ProgramName(c.command[0]))

@@ -17,6 +17,7 @@ func (e *Exporter) metrics(s *scrape, accept []string) answer {
 	s.states = e.Monitor.States(s.states[:0])
 	e.writeService(&s.writer, s.states)
 	writeChecks(&s.writer, s.states)
+	e.writeReportMetrics(&s.writer)
 	if e.Command != "" {
 		e.writeCommand(&s.writer)
 	}

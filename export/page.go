@@ -107,7 +107,9 @@ func (e *Exporter) page() answer {
 			}
 		}
 	}
-	p.printf(`</div></main>`)
+	p.printf(`</div>`)
+	e.writeReports(p)
+	p.printf(`</main>`)
 	e.writeFooter(p)
 	return answer{http.StatusOK, typeHTML, []byte(p.String())}
 }

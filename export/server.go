@@ -38,6 +38,7 @@ const (
 // Config is what an Exporter shows beside the results of the checks.
 type Config struct {
 	Monitor        *probe.Monitor
+	Reports        *probe.Reports     // from probes that run beside the command; nil if nobody listens for them
 	Command        string             // the program that is wrapped, without its arguments; empty in a sidecar
 	Signals        *supervise.Signals // counts the orphans reaped; nil in a sidecar
 	Wait           probe.Limits       // how long the start of the command waits for which checks, counted from New

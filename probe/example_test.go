@@ -160,3 +160,12 @@ func ExampleMonitor() {
 	// changed: http error
 	// false 1 reply: 200 OK, status "down"
 }
+
+func ExampleReports() {
+	reports, err := probe.ListenReports() // nil unless this process is process 1 of its PID namespace
+	for _, r := range reports.List() {
+		fmt.Println(r.Check, r.Target, r.Status)
+	}
+	fmt.Println(err)
+	// Output: <nil>
+}

@@ -4,6 +4,8 @@
 //
 // The protocols are those of package wire, and HTTP/1.1 as net/http speaks it.
 //
+// [RelayReports] and [ListenReports] carry the results of probes in a container to the wrapper at PID 1; relay.go draws the message.
+//
 // Limits: a check holds at most 64 KiB of what a peer sends, and one connection per address tried. Texts from a peer are
 // cut, escaped to one printable line, and freed of every secret that the check knows, before they reach a Result.
 package probe
