@@ -14,7 +14,7 @@ import (
 // the first to be used again. So threads made before the command can use up the container's processes are a reserve.
 const (
 	// maxReserve is how many threads are reserved if the limit allows.
-	maxReserve = 24
+	maxReserve = 16
 
 	// minReserve is the least that keeps the exporter running in a full container. It needs 12 threads at most, 5 of which
 	// the runtime has made by then, however many clients scrape it (test/engine, TestFullContainer).
