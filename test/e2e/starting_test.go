@@ -1,10 +1,12 @@
 package e2e_test
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -82,5 +84,52 @@ func TestQuietWhileStopping(t *testing.T) {
 	s.until(t, "service_health", func(v float64) bool { return v == 0 })
 	if got := strings.Count(s.output(t, "stderr"), "\n"); got != 1 {
 		t.Errorf("stderr has %d lines, want the start line alone: %q", got, s.output(t, "stderr"))
+	}
+}
+
+// TestWaitNamed has the command open the port of its own check. A wait for all checks would never end.
+func TestWaitNamed(t *testing.T) {
+	t.Parallel()
+	v := vars{"db": accept(t), "own": closedAddr(t)}
+	s := serve(t, []string{"HEALTHCHECK_START_PERIOD=5m"}, append(words(v.expand(t,
+		"--export-prom 127.0.0.1:0 --interval 1h --tcp db=$db --tcp own=$own --wait db=1m")), "--", "sleep", "600")...)
+	s.until(t, "healthcheck_command_up", func(v float64) bool { return v == 1 })
+	l, err := net.Listen("tcp", v["own"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	testbed.ServeOn(t, l, func(net.Conn) {})
+	s.until(t, "service_health", func(v float64) bool { return v == 1 })
+}
+
+// TestWaitOutput has a server whose every answer is another reason to log. Docker keeps 4,096 bytes of a probe's output, and the
+// result must be among them.
+func TestWaitOutput(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int64
+	addr := testbed.Serve(t, func(conn net.Conn) {
+		conn.Read(make([]byte, 512))
+		fmt.Fprintf(conn, "-ERR %d %s\r\n", n.Add(1), strings.Repeat("x", 350))
+	})
+	var args []string
+	for i := range 8 {
+		args = append(args, "--redis", fmt.Sprintf("r%d=redis://%s", i, addr))
+	}
+	got := run(t, nil, append(args, "--wait", "1500ms")...)
+	if size := len(got.stdout) + len(got.stderr); got.status != 1 || size > 4096 || strings.Count(got.stdout, "FAIL") != 8 || got.stderr == "" {
+		t.Errorf("status %d, %d bytes, want status 1 and at most 4096 bytes:\n%s%s", got.status, size, got.stderr, got.stdout)
+	}
+}
+
+func TestOwnAddress(t *testing.T) {
+	t.Parallel()
+	port := testbed.FreePort(t)
+	for _, check := range []string{"--http http://localhost:$port/health", "--tcp 127.0.0.1:$port", "--http http://[::1]:$port/"} {
+		s := serve(t, nil, append(words(vars{"port": port}.expand(t, "--export-prom :$port "+check)), "--", "touch", "started")...)
+		want := usage("check …: its target is the address of --export-prom, so a failing verdict would never recover")
+		if got := s.output(t, "stderr"); s.status(t) != 125 || !want.MatchString(s.output(t, "stderr")) {
+			t.Errorf("%s: stderr %q, want %v", check, got, want)
+		}
+		s.wantNotStarted(t)
 	}
 }
