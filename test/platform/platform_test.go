@@ -177,18 +177,19 @@ func (p *platform) engineSays(service, health string) {
 	})
 }
 
-// fire polls until all these alerts fire, "ALERT SERVICE".
-func (p *platform) fire(want ...string) {
+// fire polls until all these alerts fire, "ALERT SERVICE". It returns the labels of all that fire.
+func (p *platform) fire(want ...string) (alerts []map[string]string) {
 	p.t.Helper()
-	poll(p.t, fmt.Sprintf("alerts %v", want), func() error {
-		alerts, err := prometheus(p.addr["PROMETHEUS_PORT"]).firing()
+	poll(p.t, fmt.Sprintf("alerts %v", want), func() (err error) {
+		alerts, err = prometheus(p.addr["PROMETHEUS_PORT"]).firing()
 		for _, a := range want {
-			if err == nil && !slices.Contains(alerts, a) {
-				err = fmt.Errorf("firing are %q", alerts)
+			if err == nil && !slices.Contains(alertNames(alerts), a) {
+				err = fmt.Errorf("firing are %q", alertNames(alerts))
 			}
 		}
 		return err
 	})
+	return alerts
 }
 
 // TestPlatform brings the whole of examples/ up, lets its database and its cache
@@ -260,7 +261,8 @@ func TestPlatform(t *testing.T) {
 		t.Errorf("that is more than an interval of %v and a check's deadline of %v", interval, deadline)
 	}
 	p.engineSays("api", "unhealthy")
-	p.fire("ServiceUnhealthy api", "ProbeFailing api", "DependencyFailing api", "ServiceGone postgres")
+	alerts := p.fire("ServiceUnhealthy api", "ProbeFailing api", "DependencyFailing api", "ServiceGone postgres")
+	startAlertmanager(t).sends(t, alerts, "ServiceGone postgres")
 	p.want("WEB_METRICS_PORT", "ok", map[string]string{"api": "ok", "cache": "ok"})
 	out, status := verify("--project", mark)
 	for _, want := range []string{"FAIL  platformtest_postgres_1: it does not run: exited (0)\n", "FAIL  platformtest_api_1: it is unhealthy: FAIL  http"} {
@@ -285,7 +287,7 @@ func TestPlatform(t *testing.T) {
 	poll(t, "no alert fires", func() error {
 		alerts, err := prometheus(p.addr["PROMETHEUS_PORT"]).firing()
 		if err == nil && len(alerts) > 0 {
-			err = fmt.Errorf("%q", alerts)
+			err = fmt.Errorf("%q", alertNames(alerts))
 		}
 		return err
 	})

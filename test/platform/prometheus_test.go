@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,8 +78,8 @@ func (p prometheus) query(expr string) (series []map[string]string, err error) {
 	return series, nil
 }
 
-// firing returns "ALERT SERVICE" of each alert that fires.
-func (p prometheus) firing() (alerts []string, err error) {
+// firing returns the labels of each alert that fires.
+func (p prometheus) firing() (alerts []map[string]string, err error) {
 	var data struct {
 		Alerts []struct {
 			State  string
@@ -88,10 +89,19 @@ func (p prometheus) firing() (alerts []string, err error) {
 	err = p.api("alerts", nil, &data)
 	for _, a := range data.Alerts {
 		if a.State == "firing" {
-			alerts = append(alerts, a.Labels["alertname"]+" "+a.Labels["service"])
+			alerts = append(alerts, a.Labels)
 		}
 	}
 	return alerts, err
+}
+
+// alertNames returns "ALERT SERVICE" of each alert, sorted.
+func alertNames(alerts []map[string]string) (names []string) {
+	for _, labels := range alerts {
+		names = append(names, strings.TrimSpace(labels["alertname"]+" "+labels["service"]))
+	}
+	slices.Sort(names)
+	return names
 }
 
 // A dashboard is what these tests read of one.
