@@ -121,8 +121,20 @@ type dashboard struct {
 	Annotations struct{ List []struct{ Expr string } }
 }
 
-// TestDashboard has a real Prometheus scrape a real wrapper, and evaluates on it what
-// the dashboard asks, and the alerts.
+// reports are series as a wrapper exports them for probes that report to it. Only PID 1 gets
+// reports, so the wrapper of TestDashboard exports none.
+const reports = `
+groups:
+  - name: reports
+    rules:
+      - {record: healthcheck_report_success, expr: vector(1), labels: &of {job: healthcheck, service: api, instance: api_1, check: http, type: http, target: 'http://localhost:8080/health'}}
+      - {record: healthcheck_report_duration_seconds, expr: vector(0.003), labels: *of}
+      - {record: healthcheck_report_timestamp_seconds, expr: time(), labels: *of}
+`
+
+// TestDashboard has a real Prometheus scrape a real wrapper, and evaluates the queries of the
+// dashboard and the selectors of the alerts there. The api is unhealthy, the worker is starting,
+// and nothing checks the cron service.
 func TestDashboard(t *testing.T) {
 	program := testbed.Need(t, "prometheus")
 	wrapper, err := binary()
@@ -135,18 +147,28 @@ func TestDashboard(t *testing.T) {
 	t.Cleanup(app.Close)
 	tls := httptest.NewTLSServer(app.Config.Handler)
 	t.Cleanup(tls.Close)
-	metrics, listen := at(testbed.FreePort(t)), at(testbed.FreePort(t))
-	start(t, wrapper, "--export-prom", metrics, "--interval", "500ms", "--tls-insecure",
-		"--http", "app="+app.URL, "--http", "secure="+tls.URL, "--", "sleep", "600")
+	free := func() string { return at(testbed.FreePort(t)) }
+	metrics, starting, unchecked, listen := free(), free(), free(), free()
+	start(t, wrapper, "--export-prom", starting, "--start-period", "1h", "--tcp", free(), "--", "sleep", "600")
+	start(t, wrapper, "--export-prom", unchecked, "--", "sleep", "600")
+	start(t, wrapper, "--export-prom", metrics, "--interval", "500ms", "--tls-insecure", "--start-period", "0",
+		"--http", "app="+app.URL, "--http", "secure="+tls.URL, "--tcp", "down="+free(), "--", "sleep", "600")
 
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(dir+"/reports.yml", []byte(reports), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	err = os.WriteFile(config, fmt.Appendf(nil, `
-global: {scrape_interval: 500ms, scrape_timeout: 500ms}
+global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}
+rule_files: [reports.yml]
 scrape_configs:
   - job_name: healthcheck
-    static_configs: [{targets: ['%s'], labels: {service: api, instance: api_1}}]
-`, metrics), 0o600)
+    static_configs:
+      - {targets: ['%s'], labels: {service: api, instance: api_1}}
+      - {targets: ['%s'], labels: {service: worker, instance: worker_1}}
+      - {targets: ['%s'], labels: {service: cron, instance: cron_1}}
+`, metrics, starting, unchecked), 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +180,7 @@ scrape_configs:
 	})
 	p := prometheus(listen)
 	poll(t, "scrapes", func() error { // a rate needs two
-		series, err := p.query(`count_over_time(healthcheck_dependency_health{job="healthcheck"}[1m]) >= 3`)
+		series, err := p.query(`count_over_time(healthcheck_dependency_health{job="healthcheck"}[1m]) >= 3 and on () (count(up == 1) == 3) and on () healthcheck_report_timestamp_seconds`)
 		if err == nil && len(series) == 0 {
 			err = fmt.Errorf("not yet scraped")
 		}
@@ -168,6 +190,20 @@ scrape_configs:
 	var d dashboard
 	if err := json.Unmarshal([]byte(read(t, examples+"/grafana/dashboard.json")), &d); err != nil {
 		t.Fatal(err)
+	}
+	exprs := map[string]string{}
+	for _, panel := range d.Panels {
+		exprs[panel.Title] = variables.Replace(panel.Targets[0].Expr)
+	}
+	for _, test := range []struct{ title, value, service string }{
+		{"Verdict", "0", "api"}, {"Verdict", "0.25", "worker"}, {"Verdict", "2", "cron"},
+		{"Unhealthy", "1", ""}, {"Starting", "1", ""}, {"Nothing checked", "1", ""}, {"Degraded", "0", ""}, {"Healthy", "0", ""},
+		{"Failing now", "1", "api"},
+	} {
+		series, err := p.query("(" + exprs[test.title] + ") == " + test.value)
+		if err != nil || len(series) != 1 || series[0]["service"] != test.service {
+			t.Errorf("%s is %s for %v, want for %q alone (%v)", test.title, test.value, series, test.service, err)
+		}
 	}
 	asked := map[string]bool{} // selectors of dashboard and alerts
 	for i, panel := range d.Panels {
@@ -220,7 +256,7 @@ scrape_configs:
 		if values == nil {
 			t.Fatalf("the variable service asks for %s", query)
 		}
-		if series, err := p.query(values[1]); err != nil || len(series) == 0 || series[0][values[2]] != "api" {
+		if series, err := p.query(values[1]); err != nil || len(series) != 3 || series[0][values[2]] == "" {
 			t.Errorf("%s yields %v (%v)", query, series, err)
 		}
 	}
