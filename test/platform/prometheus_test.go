@@ -121,20 +121,20 @@ type dashboard struct {
 	Annotations struct{ List []struct{ Expr string } }
 }
 
-// reports are series as a wrapper exports them for probes that report to it. Only PID 1 gets
-// reports, so the wrapper of TestDashboard exports none.
+// reports are series as a wrapper exports them for a failing probe that reports to it. Only PID 1
+// gets reports, so the wrapper of TestDashboard exports none.
 const reports = `
 groups:
   - name: reports
     rules:
-      - {record: healthcheck_report_success, expr: vector(1), labels: &of {job: healthcheck, service: api, instance: api_1, check: http, type: http, target: 'http://localhost:8080/health'}}
+      - {record: healthcheck_report_success, expr: vector(0), labels: &of {job: healthcheck, service: api, instance: api_1, check: http, type: http, target: 'http://localhost:8080/health'}}
       - {record: healthcheck_report_duration_seconds, expr: vector(0.003), labels: *of}
       - {record: healthcheck_report_timestamp_seconds, expr: time(), labels: *of}
 `
 
 // TestDashboard has a real Prometheus scrape a real wrapper, and evaluates the queries of the
-// dashboard and the selectors of the alerts there. The api is unhealthy, the worker is starting,
-// and nothing checks the cron service.
+// dashboard and the alerts there. The api is unhealthy, the worker is starting, and nothing checks
+// the cron service.
 func TestDashboard(t *testing.T) {
 	program := testbed.Need(t, "prometheus")
 	wrapper, err := binary()
@@ -159,9 +159,13 @@ func TestDashboard(t *testing.T) {
 	if err := os.WriteFile(dir+"/reports.yml", []byte(reports), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	alerts := regexp.MustCompile(`for: \d+[mh]`).ReplaceAllString(read(t, examples+"/prometheus/alerts.yml"), "for: 1s")
+	if err := os.WriteFile(dir+"/alerts.yml", []byte(alerts), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	err = os.WriteFile(config, fmt.Appendf(nil, `
 global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}
-rule_files: [reports.yml]
+rule_files: [reports.yml, alerts.yml]
 scrape_configs:
   - job_name: healthcheck
     static_configs:
@@ -183,6 +187,16 @@ scrape_configs:
 		series, err := p.query(`count_over_time(healthcheck_dependency_health{job="healthcheck"}[1m]) >= 3 and on () (count(up == 1) == 3) and on () healthcheck_report_timestamp_seconds`)
 		if err == nil && len(series) == 0 {
 			err = fmt.Errorf("not yet scraped")
+		}
+		return err
+	})
+
+	firing := []string{"DependencyFailing api", "ProbeFailing api", "ReportedProbeFailing api", "ServiceStarting worker", "ServiceUnchecked cron", "ServiceUnhealthy api"}
+	poll(t, "alerts", func() error {
+		alerts, err := p.firing()
+		names := slices.Compact(alertNames(alerts)) // two checks report the dependency
+		if err == nil && !slices.Equal(names, firing) {
+			err = fmt.Errorf("firing are %q, want %q", names, firing)
 		}
 		return err
 	})
