@@ -131,22 +131,22 @@ func freePorts(t *testing.T) map[string]string {
 func TestVerifyHealth(t *testing.T) {
 	needEngine(t)
 	image := importHealthcheck(t)
+	guide := mark + "/guide:1"
 	clear := func() {
 		ids, _ := try(nil, "docker", "ps", "-aq", "--filter", "label="+mark)
 		if ids != "" {
 			try(nil, "docker", append([]string{"rm", "-fv"}, strings.Fields(ids)...)...)
 		}
+		try(nil, "docker", "rmi", guide)
 	}
 	clear()
 	t.Cleanup(clear)
-	guide := mark + "/guide:1"
 	build := exec.Command("docker", "build", "-q", "-t", guide, "-")
 	build.Stdin = strings.NewReader("FROM " + image + "\n" +
 		`HEALTHCHECK --interval=5s --timeout=30s --retries=1 CMD ["healthcheck", "--http", "http://localhost:9092/healthz"]` + "\n")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("docker build: %v\n%s", err, out)
 	}
-	t.Cleanup(func() { try(nil, "docker", "rmi", guide) })
 
 	ports := freePorts(t)
 	named := func(s string) string {
