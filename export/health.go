@@ -99,6 +99,9 @@ func services(states []probe.State) []probe.Dependency {
 		add(s.Check.Name, s.Status)
 	}
 	for _, s := range states {
+		if !s.Known() { // a check that is starting reports no failure
+			continue
+		}
 		for _, d := range s.Last.Dependencies {
 			name := d.Name
 			if _, taken := index[name]; taken {

@@ -115,6 +115,9 @@ var checkFamilies = []family{
 		}
 	}},
 	{gauge, "healthcheck_dependency_health", "What an HTTP check's answer reports of each dependency: 1 ok, 0.5 degraded, 0 error.", func(w *promtext.Writer, s *probe.State) {
+		if !s.Known() {
+			return
+		}
 		for _, d := range s.Last.Dependencies {
 			w.Sample(statusValue(d.Status), checkLabel(s), label("dependency", d.Name))
 		}

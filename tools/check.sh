@@ -31,6 +31,7 @@ packages=(
 	tini                     # inits to compare ours with
 	dumb-init
 	prometheus               # promtool check metrics
+	prometheus-alertmanager  # which alerts of the example inhibit which
 	python3-prometheus-client # a second parser of what we export
 	gcc libc6-dev            # the race detector
 	chromium                 # the page for people
@@ -141,7 +142,7 @@ if [[ $complete && $engine ]]; then
 	export HEALTHCHECK_REQUIRE=all
 elif [[ $complete ]]; then
 	echo 'no Docker Engine answers: its tests are skipped'
-	export HEALTHCHECK_REQUIRE=redis-server,postgres,pgbouncer,nginx,openssl,time,prometheus,promtool,chromium
+	export HEALTHCHECK_REQUIRE=redis-server,postgres,pgbouncer,nginx,openssl,time,prometheus,promtool,prometheus-alertmanager,chromium
 elif [[ $engine ]]; then
 	export HEALTHCHECK_REQUIRE=docker
 fi

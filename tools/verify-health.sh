@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Verifies that running containers follow the platform's health check pattern. --help says how.
+# Verifies that running containers follow the platform's health check pattern. --help explains the table.
 set -euo pipefail
 
 usage() {
@@ -10,16 +10,19 @@ Looks at each container, all that run unless some are named, and prints a table:
 
   HEALTH   what the engine says: healthy, unhealthy, starting, none
   PROBE    whether the container's own healthcheck test passes, run in it now
-  VERDICT  service_health of its metrics: ok, degraded (which is fine), error
+  VERDICT  the status that its /health reports: ok, degraded, starting, error,
+           draining; unknown if nothing is checked; waiting if its command has
+           not been started. ok and degraded are fine
   METRICS  where they are published, and the category of that port:
            core 9091-9099, infrastructure 9101-9103, database 9120-9124,
-           monitoring 9100 and 9187; no two containers on the same port
+           monitoring 9100 and 9187; each port must be unique
 
   --project NAME   the containers of a compose project, stopped ones too
-  --wait SECONDS   let containers that are starting take that long together
+  --wait SECONDS   how long to wait, in total, for containers that are starting
 
-Below the table stands a line for each thing that is wrong.
-Exit: 0 all is well, 1 something is wrong, 2 wrong usage or no answer of the engine.
+Each finding is printed once, on a line below the table.
+Exit: 0 if there is none, 1 if there are some, 2 for wrong usage or if the engine
+does not answer.
 END
 }
 
@@ -68,12 +71,12 @@ if ((${#containers[@]} == 0)); then
 	done < <(sort <<<"$found")
 fi
 if ((${#containers[@]} == 0)); then
-	printf 'no container %s: nothing is verified\n' "${project:+of project $project }is there"
+	printf 'no container%s: nothing is verified\n' "${project:+ of project $project}"
 	exit 1
 fi
 
-# What is asked of the engine, each item closed by a zero byte: the last output and the label may hold anything. The
-# ports come as JSON: their fields have other names in Go, and not the same ones in every release.
+# The fields that docker inspect prints, each terminated by a zero byte, since output and label may hold anything. The
+# ports are printed as JSON: the names of their fields in Go differ between releases.
 # shellcheck disable=SC2016 # these are the template's variables
 template='{{$end := "\x00"}}{{$said := ""}}{{$health := "none"}}{{$test := ""}}
 {{- with .State.Health}}{{$health = .Status}}{{range .Log}}{{$said = .Output}}{{end}}{{end -}}
@@ -94,7 +97,7 @@ inspect() {
 	done < <(docker inspect --type container --format "$template" -- "$1" 2>/dev/null)
 	((${#item[@]} >= 7)) || return 1
 	name=${item[0]#/} state=${item[1]} health=${item[2]} said=${item[3]} label=${item[4]} network=${item[5]} ports=${item[6]}
-	# The template's engine says so where a container has no such label.
+	# This is how the template prints a missing label.
 	[[ $label != '<no value>' ]] || label=''
 	check=("${item[@]:7}")
 }
@@ -106,45 +109,63 @@ line() {
 	printf '%s' "${text:0:300}"
 }
 
-problems=() # lines for below the table
-# wrong REASON: notes it against the container looked at.
+problems=() # the findings
+# wrong REASON: adds a finding about the current container.
 wrong() {
 	problems+=("$name: $1")
 }
 
-# bounded COMMAND...: runs it, for half a minute at most where that can be had.
+# bounded COMMAND...: runs it, for at most 30 s if timeout is installed.
 if command -v timeout >/dev/null; then
 	bounded() { timeout 30 "$@"; }
 else
 	bounded() { "$@"; }
 fi
 
-# probe: runs the container's test in it, as the engine does, and sets probed.
+# probe: runs the container's test in it, as the engine does; sets probed, finding to what is wrong with the test and
+# the engine's verdict, and explained to yes if finding shows the failing check.
 probe() {
 	local argv=() out status=0
+	finding='' explained=''
 	case ${check[0]-} in
 	CMD) argv=("${check[@]:1}") ;;
 	CMD-SHELL) argv=(/bin/sh -c "${check[1]-}") ;;
 	*)
 		probed=-
-		wrong 'it has no healthcheck: add the one of the guide to its compose entry'
+		finding='it has no healthcheck: add test: ["CMD", "healthcheck"] to its compose entry'
 		return
 		;;
 	esac
 	out=$(bounded docker exec -- "$container" "${argv[@]}" 2>&1 </dev/null) || status=$?
-	probed=ok
-	((status)) || return 0
+	if ((status == 0)); then
+		probed=ok
+		case $health in
+		healthy) ;;
+		starting) finding='it is starting: its probe passes, but the engine has not run it yet' ;;
+		*) finding="it is $health, but its probe passes now; the engine's last one: $(line "$said")" ;;
+		esac
+		return
+	fi
 	probed=FAIL
 	case $status in
-	124) wrong "the probe in it did not end within 30 s" ;;
+	124) finding='its probe did not end within 30 s' ;;
 	126 | 127)
 		if [[ $out == *'executable file not found'* || $out == *'no such file'* ]]; then
-			wrong "the probe in it cannot run: $(line "${argv[0]}") is not there (healthcheck is, once the Dockerfile copies it)"
+			finding="its probe cannot run: the image has no $(line "${argv[0]}")"
+			case ${argv[0]} in
+			healthcheck | */healthcheck) finding+=': copy it in the Dockerfile' ;;
+			*) finding+=': use test: ["CMD", "healthcheck"]' ;;
+			esac
 		else
-			wrong "the probe in it cannot run: $(line "$out")"
+			finding="its probe cannot run: $(line "$out")"
 		fi
 		;;
-	*) wrong "the probe in it fails with status $status: $(line "$out")" ;;
+	*)
+		out=$(line "$out")
+		out=${out:-exit status $status}
+		explained=yes
+		if [[ $health == healthy ]]; then finding="its probe fails: $out"; else finding="it is $health: $out"; fi
+		;;
 	esac
 }
 
@@ -160,7 +181,7 @@ tcp://* | ssh://*)
 	;;
 esac
 
-# address IP PORT: how to reach a published port.
+# address IP PORT: prints the address at which this host reaches a published port.
 address() {
 	case $1 in
 	'' | 0.0.0.0 | ::) printf '%s:%s' "$host" "$2" ;;
@@ -169,7 +190,7 @@ address() {
 	esac
 }
 
-# category PORT: its name in the guide's table, or nothing.
+# category PORT: prints its name in the guide's table, or nothing.
 category() {
 	case $1 in
 	909[1-9]) echo core ;;
@@ -181,16 +202,17 @@ category() {
 
 taken=() # "PORT NAME" of each published metrics port
 
-# metrics: looks at the label, the published port and what answers there; sets verdict, where and kind.
-metrics() {
-	local all='' mapping port seen=' ' other text published=() # "IP PORT" each, an IP may be empty
-	verdict=- where=- kind=-
+# locate: finds where the metrics are published; sets published ("IP PORT" each, an IP may be empty), where and kind,
+# or fault to the reason why they are not.
+locate() {
+	local all='' mapping
+	where=- kind=- fault='' published=()
 	if [[ ! $label ]]; then
-		wrong 'it has no label metrics_port: Prometheus does not find it'
+		fault='it has no label metrics_port: Prometheus does not find it'
 		return
 	fi
 	if ! [[ $label =~ ^[1-9][0-9]{0,4}$ ]] || ((label > 65535)); then
-		wrong "its label metrics_port is no port: $(line "$label")"
+		fault="its label metrics_port is not a port: $(line "$label")"
 		return
 	fi
 	mapping="\"$label/tcp\":\[([^]]*)\]"
@@ -205,13 +227,50 @@ metrics() {
 		all=${all#*"${BASH_REMATCH[0]}"}
 	done
 	if ((${#published[@]} == 0)); then
-		wrong "its metrics port $label is not published: map it to a port of the host"
+		fault="its metrics port $label is not published: map it to a port of the host"
 		return
 	fi
 	where=$(address "${published[0]% *}" "${published[0]#* }")
 	kind=$(category "${published[0]#* }")
 	kind=${kind:--}
-	for port in "${published[@]#* }"; do
+}
+
+# ask: sets verdict to the status of the container's /health, or fault to the reason why there is none.
+ask() {
+	local text status='"?status"?:? ?"([a-z]+)"' # in JSON, and in the line of a probe
+	verdict=-
+	if [[ $where == - ]]; then return; fi
+	if command -v curl >/dev/null; then
+		if ! text=$(curl -q -fsS --noproxy '*' --max-time 10 "http://$where/metrics" 2>&1 | head -c 1000000); then
+			fault="its metrics do not answer at $where: $(line "$text")"
+			return
+		fi
+		case $'\n'$text$'\n' in
+		*$'\nservice_up 1\n'*) ;;
+		*$'\nservice_up 0\n'*)
+			verdict=waiting
+			return
+			;;
+		*)
+			fault="what answers at $where is not healthcheck: it exports no service_up"
+			return
+			;;
+		esac
+		text=$(curl -q -sS --noproxy '*' --max-time 10 "http://$where/health" 2>&1 | head -c 100000) || true
+	else # a probe inside the container answers, too, but it cannot see whether the port is published
+		text=$(bounded docker exec -- "$container" healthcheck --http "http://localhost:$label/health" 2>&1 </dev/null) || true
+	fi
+	if [[ $text =~ $status ]]; then
+		verdict=${BASH_REMATCH[1]}
+	else
+		fault="its /health does not answer: $(line "$text")"
+	fi
+}
+
+# compare_ports: adds a finding for each published port that is in no range, or taken by a container looked at before.
+compare_ports() {
+	local port seen=' ' other
+	for port in ${published[@]+"${published[@]#* }"}; do
 		if [[ $seen == *" $port "* ]]; then continue; fi # published on several addresses
 		seen+="$port "
 		if [[ ! $(category "$port") ]]; then
@@ -224,34 +283,32 @@ metrics() {
 		done
 		taken+=("$port $name")
 	done
+}
 
-	if command -v curl >/dev/null; then
-		if ! text=$(curl -q -fsS --noproxy '*' --max-time 10 "http://$where/metrics" 2>&1 | head -c 1000000); then
-			wrong "its metrics do not answer at $where: $(line "$text")"
-			return
-		fi
-	else # from inside, then, where the port's mapping is not seen
-		if ! text=$(bounded docker exec -- "$container" healthcheck --http "http://localhost:$label/metrics" --http-body '(?m)^service_up ' 2>&1 </dev/null); then
-			wrong "its metrics do not answer: $(line "$text")"
-		else
-			verdict='?'
-		fi
-		return
-	fi
-	if [[ $'\n'$text != *$'\nservice_up '* ]]; then
-		wrong "what answers at $where is not healthcheck: it has no service_up"
-		return
-	fi
-	case $'\n'$text$'\n' in
-	*$'\nservice_up 0\n'*) verdict=waiting && wrong 'service_up is 0: its command does not run' ;;
-	*$'\nservice_health 1\n'*) verdict=ok ;;
-	*$'\nservice_health 0.5\n'*) verdict=degraded ;;
-	*$'\nservice_health 0\n'*) verdict=error && wrong "service_health is 0: http://$where/ says why" ;;
-	*) verdict='?' && wrong "no service_health among the metrics at $where" ;;
+# probed_url: prints the URL that the container's test checks over HTTP, or an example.
+probed_url() {
+	local i url=http://localhost:PORT/health
+	for ((i = 1; i < ${#check[@]}; i++)); do
+		case ${check[i]} in
+		-http=* | --http=*) url=${check[i]#*=} ;;
+		-http | --http) url=${check[i + 1]-$url} ;;
+		esac
+	done
+	line "$url"
+}
+
+# judge: adds the finding about the verdict, unless that of probe is the same.
+judge() {
+	case $verdict in
+	unknown) wrong "its status is unknown, since nothing is checked: set HEALTHCHECK_HTTP=$(probed_url) in its environment" ;;
+	waiting) wrong 'its command has not been started: healthcheck waits for a check, and docker logs shows which' ;;
+	starting) [[ $explained || $health == starting ]] || wrong "its status is starting: http://$where/ shows which check has not passed yet" ;;
+	error) [[ $explained ]] || wrong "its status is error: http://$where/ shows why" ;;
+	draining) wrong 'its status is draining: it is being stopped' ;;
 	esac
 }
 
-# Rows of the table, cells apart by a tab, and the width that each column needs.
+# The rows of the table, their cells separated by tabs, and the width of each column.
 rows=() widths=()
 row() {
 	local i=0 cell
@@ -267,10 +324,17 @@ bad=0 looked=()
 for container in "${containers[@]}"; do
 	before=${#problems[@]}
 	while :; do
-		found=yes
+		found=yes verdict=-
 		inspect "$container" || found=''
-		if [[ ! $found || $health != starting || $state != running* ]] || ((SECONDS >= wait)); then break; fi
-		sleep 1 # between two looks; the deadline decides
+		if [[ ! $found || $state != running* ]]; then break; fi
+		locate
+		ask
+		case $health$verdict in
+		starting* | *starting | *waiting) ;;
+		*) break ;;
+		esac
+		if ((SECONDS >= wait)); then break; fi
+		sleep 1
 	done
 	[[ $found ]] || name=$(line "$container")
 	if [[ " ${looked[*]-} " == *" $name "* ]]; then continue; fi # given twice, or by name and by ID
@@ -280,22 +344,19 @@ for container in "${containers[@]}"; do
 		[[ ! $container =~ $possible ]] || said=$(docker inspect --type container -- "$container" 2>&1 >/dev/null) || true
 		case $said in
 		*[Nn]'o such container'*) wrong 'there is no such container' ;;
-		*) refuse "docker does not tell of $name: $(line "$said")" 'docker info' ;;
+		*) refuse "docker inspect fails for $name: $(line "$said")" 'docker info' ;;
 		esac
 		row "$name" - - - - -
 	elif [[ $state != running* ]]; then
-		[[ $state == exited* ]] || state=${state%% *} # the status means something only there
-		wrong "it does not run: $state"
+		[[ $state == exited* ]] || state=${state%% *} # only an exited one has an exit status
+		wrong "it is not running: $state"
 		row "$name" "${state%% *}" - - - -
 	else
-		case $health in
-		healthy) ;;
-		none) ;; # probe says so
-		starting) wrong 'it is starting, and has not passed its first check' ;;
-		*) wrong "it is $health: $(line "$said")" ;;
-		esac
 		probe
-		metrics
+		[[ ! $finding ]] || wrong "$finding"
+		compare_ports
+		[[ ! $fault ]] || wrong "$fault"
+		judge
 		row "$name" "$health" "$probed" "$verdict" "$where" "$kind"
 	fi
 	((${#problems[@]} == before)) || ((++bad))
@@ -314,7 +375,7 @@ done | sed 's/ *$//'
 if ((${#problems[@]})); then
 	printf '\n'
 	printf 'FAIL  %s\n' "${problems[@]}"
-	printf '\n%d of %d containers: something is wrong\n' "$bad" "${#looked[@]}"
+	printf '\n%d of %d containers have findings\n' "$bad" "${#looked[@]}"
 	exit 1
 fi
 printf '\n%d containers, all healthy\n' "${#looked[@]}"

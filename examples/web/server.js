@@ -1,21 +1,21 @@
 'use strict';
-// The platform's three health endpoints without a package: healthcheck, which is in the image anyway, asks the
-// dependencies. A service that has a client of its own for one asks through that, as ../api does.
+// The platform's three health endpoints without a package: healthcheck, which is in the image anyway, checks the
+// dependencies. A service that has its own client for a dependency uses that instead, as ../api does.
 
 const { execFile } = require('node:child_process');
 const http = require('node:http');
 
 const API = process.env.API_URL;
 
-// What is asked. The api is asked for /healthz: its own troubles are its own to report, and must not spread from here.
-// ${file:…} is for healthcheck to fill in, so that the password is in nobody's list of processes.
+// The checks. That of the api asks for /healthz, so that a failing dependency of the api is reported by the api alone.
+// healthcheck replaces ${file:…} itself, so the password shows in no list of processes.
 const CHECKS = [
   '--http', `api=${API}/healthz`,
   '--redis', 'cache=redis://:${file:' + process.env.REDIS_PASSWORD_FILE + '}@' + process.env.REDIS_HOST + ':6379',
 ];
 const OPTIONAL = new Set(['cache']); // without these the service is degraded, without the others it is broken
 
-// dependencies returns {api: 'ok', cache: 'error'}. Who asks at the same time shares an answer.
+// dependencies returns {api: 'ok', cache: 'error'}. Concurrent requests share one run.
 let asking = null;
 function dependencies() {
   asking ??= new Promise((resolve, reject) => {

@@ -1,11 +1,11 @@
 // Package platform tests what users copy and operators run: examples/ and
 // tools/verify-health.sh.
 //
-//   - The alert rules and the configuration go through promtool, the dashboard's
-//     queries through a real Prometheus that scrapes a real wrapper.
-//   - The whole compose file comes up in a real Docker Engine, PostgreSQL stops,
-//     verdict, engine, script and alerts must say so, and all must recover.
-//   - The script is shown containers with every fault it knows.
+//   - The alert rules and the configuration go through promtool, the inhibitions through a real
+//     Alertmanager, and the dashboard's queries through a real Prometheus that scrapes real wrappers.
+//   - The whole compose file starts in a real Docker Engine. PostgreSQL stops: verdict, engine,
+//     script and alerts must report it, Alertmanager must send one alert, and all must recover.
+//   - The script is run on containers with every fault it knows.
 //
 // The compose file's base images are stand-ins, of Debian's packages on this
 // machine, made by standin/: no registry can be reached where these tests run.

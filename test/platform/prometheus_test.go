@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,8 +78,8 @@ func (p prometheus) query(expr string) (series []map[string]string, err error) {
 	return series, nil
 }
 
-// firing returns "ALERT SERVICE" of each alert that fires.
-func (p prometheus) firing() (alerts []string, err error) {
+// firing returns the labels of each alert that fires.
+func (p prometheus) firing() (alerts []map[string]string, err error) {
 	var data struct {
 		Alerts []struct {
 			State  string
@@ -88,10 +89,19 @@ func (p prometheus) firing() (alerts []string, err error) {
 	err = p.api("alerts", nil, &data)
 	for _, a := range data.Alerts {
 		if a.State == "firing" {
-			alerts = append(alerts, a.Labels["alertname"]+" "+a.Labels["service"])
+			alerts = append(alerts, a.Labels)
 		}
 	}
 	return alerts, err
+}
+
+// alertNames returns "ALERT SERVICE" of each alert, sorted.
+func alertNames(alerts []map[string]string) (names []string) {
+	for _, labels := range alerts {
+		names = append(names, strings.TrimSpace(labels["alertname"]+" "+labels["service"]))
+	}
+	slices.Sort(names)
+	return names
 }
 
 // A dashboard is what these tests read of one.
@@ -111,8 +121,20 @@ type dashboard struct {
 	Annotations struct{ List []struct{ Expr string } }
 }
 
-// TestDashboard has a real Prometheus scrape a real wrapper, and evaluates on it what
-// the dashboard asks, and the alerts.
+// reports are series as a wrapper exports them for a failing probe that reports to it. Only PID 1
+// gets reports, so the wrapper of TestDashboard exports none.
+const reports = `
+groups:
+  - name: reports
+    rules:
+      - {record: healthcheck_report_success, expr: vector(0), labels: &of {job: healthcheck, service: api, instance: api_1, check: http, type: http, target: 'http://localhost:8080/health'}}
+      - {record: healthcheck_report_duration_seconds, expr: vector(0.003), labels: *of}
+      - {record: healthcheck_report_timestamp_seconds, expr: time(), labels: *of}
+`
+
+// TestDashboard has a real Prometheus scrape a real wrapper, and evaluates the queries of the
+// dashboard and the alerts there. The api is unhealthy, the worker is starting, and nothing checks
+// the cron service.
 func TestDashboard(t *testing.T) {
 	program := testbed.Need(t, "prometheus")
 	wrapper, err := binary()
@@ -125,18 +147,32 @@ func TestDashboard(t *testing.T) {
 	t.Cleanup(app.Close)
 	tls := httptest.NewTLSServer(app.Config.Handler)
 	t.Cleanup(tls.Close)
-	metrics, listen := at(testbed.FreePort(t)), at(testbed.FreePort(t))
-	start(t, wrapper, "--export-prom", metrics, "--interval", "500ms", "--tls-insecure",
-		"--http", "app="+app.URL, "--http", "secure="+tls.URL, "--", "sleep", "600")
+	free := func() string { return at(testbed.FreePort(t)) }
+	metrics, starting, unchecked, listen := free(), free(), free(), free()
+	start(t, wrapper, "--export-prom", starting, "--start-period", "1h", "--tcp", free(), "--", "sleep", "600")
+	start(t, wrapper, "--export-prom", unchecked, "--", "sleep", "600")
+	start(t, wrapper, "--export-prom", metrics, "--interval", "500ms", "--tls-insecure", "--start-period", "0",
+		"--http", "app="+app.URL, "--http", "secure="+tls.URL, "--tcp", "down="+free(), "--", "sleep", "600")
 
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(dir+"/reports.yml", []byte(reports), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	alerts := regexp.MustCompile(`for: \d+[mh]`).ReplaceAllString(read(t, examples+"/prometheus/alerts.yml"), "for: 1s")
+	if err := os.WriteFile(dir+"/alerts.yml", []byte(alerts), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	err = os.WriteFile(config, fmt.Appendf(nil, `
-global: {scrape_interval: 500ms, scrape_timeout: 500ms}
+global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}
+rule_files: [reports.yml, alerts.yml]
 scrape_configs:
   - job_name: healthcheck
-    static_configs: [{targets: ['%s'], labels: {service: api, instance: api_1}}]
-`, metrics), 0o600)
+    static_configs:
+      - {targets: ['%s'], labels: {service: api, instance: api_1}}
+      - {targets: ['%s'], labels: {service: worker, instance: worker_1}}
+      - {targets: ['%s'], labels: {service: cron, instance: cron_1}}
+`, metrics, starting, unchecked), 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,9 +184,19 @@ scrape_configs:
 	})
 	p := prometheus(listen)
 	poll(t, "scrapes", func() error { // a rate needs two
-		series, err := p.query(`count_over_time(healthcheck_dependency_health{job="healthcheck"}[1m]) >= 3`)
+		series, err := p.query(`count_over_time(healthcheck_dependency_health{job="healthcheck"}[1m]) >= 3 and on () (count(up == 1) == 3) and on () healthcheck_report_timestamp_seconds`)
 		if err == nil && len(series) == 0 {
 			err = fmt.Errorf("not yet scraped")
+		}
+		return err
+	})
+
+	firing := []string{"DependencyFailing api", "ProbeFailing api", "ReportedProbeFailing api", "ServiceStarting worker", "ServiceUnchecked cron", "ServiceUnhealthy api"}
+	poll(t, "alerts", func() error {
+		alerts, err := p.firing()
+		names := slices.Compact(alertNames(alerts)) // two checks report the dependency
+		if err == nil && !slices.Equal(names, firing) {
+			err = fmt.Errorf("firing are %q, want %q", names, firing)
 		}
 		return err
 	})
@@ -158,6 +204,20 @@ scrape_configs:
 	var d dashboard
 	if err := json.Unmarshal([]byte(read(t, examples+"/grafana/dashboard.json")), &d); err != nil {
 		t.Fatal(err)
+	}
+	exprs := map[string]string{}
+	for _, panel := range d.Panels {
+		exprs[panel.Title] = variables.Replace(panel.Targets[0].Expr)
+	}
+	for _, test := range []struct{ title, value, service string }{
+		{"Verdict", "0", "api"}, {"Verdict", "0.25", "worker"}, {"Verdict", "2", "cron"},
+		{"Unhealthy", "1", ""}, {"Starting", "1", ""}, {"Nothing checked", "1", ""}, {"Degraded", "0", ""}, {"Healthy", "0", ""},
+		{"Failing now", "1", "api"},
+	} {
+		series, err := p.query("(" + exprs[test.title] + ") == " + test.value)
+		if err != nil || len(series) != 1 || series[0]["service"] != test.service {
+			t.Errorf("%s is %s for %v, want for %q alone (%v)", test.title, test.value, series, test.service, err)
+		}
 	}
 	asked := map[string]bool{} // selectors of dashboard and alerts
 	for i, panel := range d.Panels {
@@ -210,7 +270,7 @@ scrape_configs:
 		if values == nil {
 			t.Fatalf("the variable service asks for %s", query)
 		}
-		if series, err := p.query(values[1]); err != nil || len(series) == 0 || series[0][values[2]] != "api" {
+		if series, err := p.query(values[1]); err != nil || len(series) != 3 || series[0][values[2]] == "" {
 			t.Errorf("%s yields %v (%v)", query, series, err)
 		}
 	}

@@ -1,7 +1,7 @@
 """A service with the platform's three health endpoints, and one that does the work.
 
-/health asks the dependencies themselves, each time: it answers for what the next request would meet.
-/healthz asks nobody. Who restarts a service by it must not restart one because its database is away.
+/health asks the dependencies on every request, so it reports what the next request would meet.
+/healthz asks none: a restart does not repair a database, so liveness must not depend on one.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import redis.asyncio
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 
-PATIENCE = 3  # seconds a dependency has to answer: less than the 5 that a probe waits for /health
+PATIENCE = 3  # seconds for a dependency to answer; a probe waits 5 for /health
 
 log = logging.getLogger("uvicorn.error")
 app = FastAPI()
@@ -43,7 +43,7 @@ async def ask_database():
         connection.terminate()
 
 
-# What is asked, and what the service is without it.
+# Each dependency: how it is asked, and the service's status if it does not answer.
 DEPENDENCIES = {"database": (ask_database, "error"), "cache": (cache.ping, "degraded")}
 
 

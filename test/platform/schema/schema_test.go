@@ -11,6 +11,7 @@
 package schema
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,8 +52,12 @@ func TestCompose(t *testing.T) {
 		if metrics < 0 || !regexp.MustCompile("^("+ranges[name]+")$").MatchString(s.Ports[metrics].Published) {
 			t.Errorf("%s: ports %v", name, s.Ports)
 		}
-		if h := s.HealthCheck; h == nil || len(h.Test) < 3 || h.Test[0] != "CMD" || h.Test[1] != "healthcheck" || h.Interval == nil {
+		if h := s.HealthCheck; h == nil || len(h.Test) < 2 || h.Test[0] != "CMD" || h.Test[1] != healthcheckBinary || h.Interval == nil {
 			t.Errorf("%s: healthcheck %+v", name, h)
+		}
+		named := func(kind string) bool { return s.Environment["HEALTHCHECK_"+kind] != nil }
+		if !slices.ContainsFunc([]string{"HTTP", "POSTGRES", "REDIS"}, named) {
+			t.Errorf("%s: its environment names no check", name)
 		}
 		for dependency, d := range s.DependsOn {
 			if d.Condition != types.ServiceConditionHealthy {
@@ -60,15 +65,23 @@ func TestCompose(t *testing.T) {
 			}
 		}
 	}
-	// $$ has become $, for healthcheck to replace, in both places.
-	postgres := project.Services["postgres"]
+	// compose replaces $$ by $, and healthcheck replaces the reference.
 	want := "postgres://app:${file:/run/secrets/db_password}@localhost:5432/app"
-	if test, env := postgres.HealthCheck.Test, postgres.Environment["HEALTHCHECK_POSTGRES"]; test[len(test)-1] != want || env == nil || *env != want {
-		t.Errorf("postgres is checked by %q and %v, want %s", test, env, want)
+	if got := project.Services["postgres"].Environment["HEALTHCHECK_POSTGRES"]; got == nil || *got != want {
+		t.Errorf("postgres: HEALTHCHECK_POSTGRES is %v, want %s", got, want)
+	}
+	// A key beside a merged one wins.
+	for service, want := range map[string][]string{
+		"api": {"CMD", "healthcheck"},
+		"web": {"CMD", "healthcheck", "--http", "http://localhost:3000/health"}, // as the guide writes it
+	} {
+		if got := []string(project.Services[service].HealthCheck.Test); !slices.Equal(got, want) {
+			t.Errorf("%s: test %q, want %q", service, got, want)
+		}
 	}
 }
 
-// healthcheckBinary is what an exec probe runs.
+// healthcheckBinary is the program that the probes of the compose file run.
 const healthcheckBinary = "healthcheck"
 
 func TestKubernetes(t *testing.T) {
@@ -76,7 +89,8 @@ func TestKubernetes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deployments, execs, gets := 0, 0, 0
+	deployments := 0
+	paths := map[string]int{} // of HTTP probes
 	secrets := map[string]bool{}
 	services := map[string]corev1.Service{}
 	apps := map[string]appsv1.Deployment{}
@@ -135,15 +149,12 @@ func TestKubernetes(t *testing.T) {
 				switch {
 				case p == nil:
 				case p.HTTPGet != nil:
-					gets++
+					paths[p.HTTPGet.Path]++
 					if p.HTTPGet.Port.Type == intstr.String && ports[p.HTTPGet.Port.StrVal] == 0 {
 						t.Errorf("%s: a probe asks a port %s", name, p.HTTPGet.Port.StrVal)
 					}
-				case p.Exec != nil:
-					execs++
-					if p.Exec.Command[0] != healthcheckBinary || p.TimeoutSeconds < 6 {
-						t.Errorf("%s: an exec probe runs %q for %d s", name, p.Exec.Command, p.TimeoutSeconds)
-					}
+				default:
+					t.Errorf("%s: a probe that is no HTTP probe: %v", name, p)
 				}
 			}
 			if pod.Annotations["prometheus.io/port"] != "9091" {
@@ -156,8 +167,8 @@ func TestKubernetes(t *testing.T) {
 			t.Errorf("service %s selects nothing", name)
 		}
 	}
-	if deployments < 2 || execs < 1 || gets < 4 {
-		t.Errorf("%d deployments, %d exec and %d HTTP probes", deployments, execs, gets)
+	if want := map[string]int{"/healthz": 2, "/readyz": 2, "/livez": 1}; deployments != 2 || !maps.Equal(paths, want) {
+		t.Errorf("%d deployments, HTTP probes of %v, want 2 and %v", deployments, paths, want)
 	}
 }
 
