@@ -183,8 +183,8 @@ var usageTests = []struct{ kind, in, want string }{
 	{"http", "http://h/${}", "a ${…} that holds no variable's name\nwrite ${VAR} or ${file:/path}"},
 	{"http", "http://u:${UNSET}@h", "${UNSET}: the variable is not set\nset it where healthcheck runs, or use ${file:/path}"},
 	{"http", "http://u:${file:/no/such}@h", "${file:/no/such}: no such file or directory\ncheck that the file is mounted and that the user of this container may read it"},
-	{"http", "http://u:${file:/dev}@h", "${file:/dev}: is a directory\ncheck that the file is mounted and that the user of this container may read it"},
-	{"http", "http://u:${file:/dev/zero}@h", "${file:/dev/zero}: larger than 64 KiB\nname the file that holds the secret alone"},
+	{"http", "http://u:${file:/dev}@h", "${file:/dev}: not a regular file\ncheck that the file is mounted and that the user of this container may read it"},
+	{"http", "http://u:${file:/dev/zero}@h", "${file:/dev/zero}: not a regular file\ncheck that the file is mounted and that the user of this container may read it"},
 	{"http", "http://${ODD}/", "${ODD}: it holds a character that no host or port has\na host or a port goes there; a whole URL can be inserted only as the whole value"},
 	{"tcp", "", notHostPort},
 	{"tcp", "localhost", notHostPort},
@@ -280,7 +280,7 @@ func TestUsageErrors(t *testing.T) {
 	for _, test := range usageTests {
 		_, err := parseOne(Options{LookupEnv: vars.lookup}, test.kind, test.in)
 		got := usageOf(t, err)
-		if want := "--" + test.kind + " " + test.kind + ": " + test.want; got != want {
+		if want := "--" + test.kind + ": " + test.want; got != want {
 			t.Errorf("Parse(--%s %q):\n got %q\nwant %q", test.kind, test.in, got, want)
 		}
 		if strings.Contains(strings.ReplaceAll(test.want, "${MARK", ""), "MARK") {

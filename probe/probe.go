@@ -163,9 +163,9 @@ func Parse(specs []Spec, o Options) ([]*Check, error) {
 				c.Name = fmt.Sprintf("%s-%d", c.Type, n)
 			}
 		}
-		where := spec.Source + " " + c.Name
-		if name != "" && !strings.ContainsAny(value, ":$") { // perhaps no name, but a password in base64
-			where = spec.Source
+		where := spec.Source
+		if c.Name != c.Type && (name == "" || strings.ContainsAny(value, ":$")) { // else it may be no name, but a password in base64
+			where += " " + c.Name
 		}
 		if len(c.Name) > maxName {
 			return nil, Usagef("choose a shorter one", "%s: the name before = is longer than %d characters", spec.Source, maxName)
