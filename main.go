@@ -326,7 +326,7 @@ func errnoOf(err error) error {
 // logWaiting returns a function that logs why --wait has not ended yet.
 func logWaiting(stderr io.Writer) func(probe.Result) {
 	return func(r probe.Result) {
-		logLine(stderr, fmt.Sprintf("healthcheck: waiting for %s: %s\n", r.Check.Name, r.Seen()))
+		logLine(stderr, fmt.Sprintf("healthcheck: waiting for %s: %s\n", r.Check.Name, r.Line(probe.MaxLine)))
 	}
 }
 
@@ -345,7 +345,7 @@ func logChange(stderr io.Writer) func(probe.State) {
 			word = "FAIL"
 		}
 		select {
-		case lines <- fmt.Sprintf("healthcheck: %s %s  %s  %s\n", word, s.Check.Name, s.Check.Target, s.Last.Seen()):
+		case lines <- fmt.Sprintf("healthcheck: %s %s  %s  %s\n", word, s.Check.Name, s.Check.Target, s.Last.Line(probe.MaxLine)):
 		default:
 		}
 	}

@@ -54,6 +54,8 @@ type Result struct {
 	Status   Status
 	Phase    Phase  // where it failed; empty unless Status is Failed
 	Message  string // what was seen
+	Detail   string // what the peer's answer says of the failure; may be private, so never exported
+	Remedy   string // what to do about the failure if that is obvious: "use https://"
 	TimedOut bool   // it failed because its deadline passed
 	Start    time.Time
 	Duration time.Duration
@@ -63,15 +65,35 @@ type Result struct {
 	Dependencies []Dependency
 }
 
-// Seen is what was seen, its phase and message as the lines of the command print them.
-func (r *Result) Seen() string {
-	if r.Phase != "" {
-		return string(r.Phase) + ": " + r.Message
+// Seen is what was seen, without the detail: its phase, message and remedy as the status page shows them.
+func (r *Result) Seen() string { return r.line("", MaxLine) }
+
+// MaxLine is a limit for Line that leaves room for all its texts, in bytes.
+const MaxLine = 600
+
+// Line is what was seen, with the detail, as the lines of the command and the log show it. It takes at most limit bytes.
+func (r *Result) Line(limit int) string { return r.line(r.Detail, limit) }
+
+// line joins the texts. If they are too long the message is cut first.
+func (r *Result) line(detail string, limit int) string {
+	head := r.Message
+	switch {
+	case r.Phase != "":
+		head = string(r.Phase) + ": " + head
+	case r.Status == Degraded:
+		head = "degraded: " + head
 	}
-	if r.Status == Degraded {
-		return "degraded: " + r.Message
+	tail := ""
+	if detail != "" {
+		tail = ": " + detail
 	}
-	return r.Message
+	if r.Remedy != "" {
+		tail += " (" + r.Remedy + ")"
+	}
+	if len(tail) <= limit/2 {
+		return cut(head, limit-len(tail)) + tail
+	}
+	return cut(head+tail, limit)
 }
 
 // A Check is one target and how to judge it. It is safe for concurrent use.
@@ -81,6 +103,8 @@ type Check struct {
 	Target string // for people: without user-info that could be a secret, query values masked
 
 	address string // HOST:PORT of an http or tcp check, empty for a socket
+	plain   string // the remedy for TLS with a server that has none, "use http://"; may be empty
+	secure  string // the remedy for plain text with a server that wants TLS, "use https://"; may be empty
 	timeout time.Duration
 	redact  redactor
 	probe   prober
@@ -234,6 +258,7 @@ func (c *Check) Run(ctx context.Context) Result {
 	r.Duration = time.Since(r.Start)
 	if f != nil {
 		r.Status, r.Phase, r.Message, r.TimedOut = Failed, f.phase, f.text, f.timedOut
+		r.Detail, r.Remedy = f.detail, f.remedy
 	}
 	r.Message = cut(r.Message, maxMessage)
 	return r.Result

@@ -119,22 +119,22 @@ func pgCertificateName(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	}{
 		{testbed.Leaf{CommonName: "DB.example.org", Names: []string{}}, map[string]string{
 			"db.example.org": "",
-			"db.example.com": "tls: certificate is valid for DB.example.org, not db.example.com",
+			"db.example.com": "tls: certificate is valid for DB.example.org, not db.example.com (accept its name with --tls-server-name NAME)",
 		}},
 		{testbed.Leaf{CommonName: "*.example.org", Names: []string{}}, map[string]string{
 			"db.example.org":   "",
-			"a.db.example.org": "tls: certificate is valid for *.example.org, not a.db.example.org",
-			"example.org":      "tls: certificate is valid for *.example.org, not example.org",
+			"a.db.example.org": "tls: certificate is valid for *.example.org, not a.db.example.org (accept its name with --tls-server-name NAME)",
+			"example.org":      "tls: certificate is valid for *.example.org, not example.org (accept its name with --tls-server-name NAME)",
 		}},
 		{testbed.Leaf{CommonName: "127.0.0.1", Names: []string{"db.example.org"}}, map[string]string{
 			"db.example.org": "",
 			"127.0.0.1":      "", // libpq compares the common name with an address if no SAN is one
-			"db.example.com": "tls: certificate is valid for db.example.org, not db.example.com",
+			"db.example.com": "tls: certificate is valid for db.example.org, not db.example.com (accept its name with --tls-server-name NAME)",
 		}},
 		{testbed.Leaf{CommonName: "db.example.org", Names: []string{"127.0.0.1", "db.example.com"}}, map[string]string{
 			"127.0.0.1":      "",
 			"db.example.com": "",
-			"db.example.org": "tls: certificate is valid for …, not db.example.org",
+			"db.example.org": "tls: certificate is valid for …, not db.example.org (accept its name with --tls-server-name NAME)",
 		}},
 	} {
 		s := cluster.Presenting(ca.Issue(t, test.leaf)).Start(t)
