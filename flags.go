@@ -17,19 +17,19 @@ import (
 
 // A config is the command line, with the environment's defaults filled in.
 type config struct {
-	specs          []probe.Spec
-	probe          probe.Options
-	wait           probe.Limits
-	monitor        probe.MonitorOptions
-	json           bool
-	export         string // the address to listen on; "" without --export-prom
-	command        []string
-	hasCommand     bool // there is a --
-	stopSignals    map[syscall.Signal]syscall.Signal
-	killAfter      time.Duration
-	successStatus  []int
-	signalGroup    bool
-	help, version  bool
+	specs         []probe.Spec
+	probe         probe.Options
+	wait          probe.Limits
+	monitor       probe.MonitorOptions
+	json          bool
+	export        string // the address to listen on; "" without --export-prom
+	command       []string
+	hasCommand    bool // there is a --
+	stopSignals   map[syscall.Signal]syscall.Signal
+	killAfter     time.Duration
+	successStatus []int
+	signalGroup   bool
+	help, version bool
 }
 
 // A scope says where an option counts. Given elsewhere it is a usage error; in the environment it is then passed over, so that a
