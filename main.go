@@ -181,6 +181,9 @@ func exitOnSignal(signals *supervise.Signals) {
 
 // runCommand runs the command as its init, and returns its exit status.
 func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, stderr *os.File) int {
+	for _, names := range mistypedVariables(os.Environ()) {
+		logLine(stderr, fmt.Sprintf("healthcheck: the variable %s is not known; did you mean %s?\n", names[0], names[1]))
+	}
 	monitor := c.newMonitor(checks, stderr)
 	command := supervise.Command{Args: c.command, StopSignals: c.stopSignals, KillAfter: c.killAfter,
 		SuccessStatus: c.successStatus, SignalGroup: c.signalGroup,

@@ -160,6 +160,15 @@ func Within(where string, err error) error {
 	return err
 }
 
+// BeginsWithQuote reports whether a value begins with a quote, as it does if it was quoted once too often.
+func BeginsWithQuote(value string) bool {
+	return strings.HasPrefix(value, `"`) || strings.HasPrefix(value, "'")
+}
+
+// ErrQuote is for a value that begins with a quote.
+var ErrQuote = Usagef(`leave out the quotes that are part of it: in a file of variables NAME=value, in YAML NAME: "value" or ["--option", "value"]`,
+	"the value begins with a quote")
+
 // Parse makes checks of specs, in their order. It reads the files and variables that they name, and does not touch
 // the network. Its error is a *UsageError.
 func Parse(specs []Spec, o Options) ([]*Check, error) {
@@ -197,11 +206,17 @@ func Parse(specs []Spec, o Options) ([]*Check, error) {
 		if slices.ContainsFunc(checks, func(other *Check) bool { return other.Name == c.Name }) {
 			return nil, Usagef("give each check a name of its own, as in "+spec.Source+" NAME=…", "%s: two checks are named %s", spec.Source, c.Name)
 		}
+		if BeginsWithQuote(value) {
+			return nil, Within(where, ErrQuote)
+		}
 		x, err := env.expand(c.Type, value)
 		if err != nil {
 			return nil, Within(where, err)
 		}
 		c.redact.add(x.secrets...)
+		if err := checkSpaces(c.Type, x.text); err != nil {
+			return nil, Within(where, err)
+		}
 		if err := parsers[c.Type](env, c, x); err != nil {
 			return nil, Within(where, err)
 		}

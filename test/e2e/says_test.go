@@ -120,3 +120,48 @@ func TestRemediesOfServers(t *testing.T) {
 		{"--http http://$nginx/", 1, "FAIL  http  http://$nginx/  reply: 400 Bad Request (use https://)"},
 	})
 }
+
+// TestHints are mistakes that people make, each with the hint for it.
+func TestHints(t *testing.T) {
+	t.Parallel()
+	host := httpServer(t, failing)
+	_, port, _ := net.SplitHostPort(host)
+	const quoted = "the value begins with a quote\nleave out the quotes that are part of it…"
+	check(t, vars{"host": host, "port": port}, []row{
+		{`--http '"http://$host/login"'`, 125, "--http: " + quoted},
+		{`HEALTHCHECK_HTTP="http://$host/login"`, 125, "HEALTHCHECK_HTTP: " + quoted},
+		{`--http 'api="http://$host/login"'`, 125, "--http: " + quoted},
+		{`--redis redis://a --timeout '"5s"'`, 125, "--timeout: " + quoted},
+		{"'--http http://$host/login'", 125,
+			"--http and what follows it are one word, word 1 of the command line\n" + `write two words: --http http://…; in a list "--http", "http://…"`},
+		{"localhost:8080", 125, "unexpected positional argument, word 1 of the command line\n" +
+			"name the kind of check, as in: healthcheck --http http://localhost:8080/health, or --tcp localhost:8080"},
+		{"--http 'http://$host/a b'", 125, "--http: the value holds a space\nwrite %20 for a space in a URL…"},
+		{"--http 'http://$host/login --timeout 5s'", 125, "--http: the value holds a space\n…other checks and options are words of their own…"},
+		{"healthcheck --http http://$host/login", 125, "unexpected positional argument, word 1 of the command line\n" +
+			"leave the word healthcheck out: it is the image's ENTRYPOINT"},
+		{"-v", 125, "unknown option -v\ndid you mean --version?"},
+		{"HOST= --http http://${HOST}/login", 125, "--http: ${HOST}: the variable is empty\nset it where healthcheck runs, or write a default as in ${VAR:-default}"},
+		{"URL= --http ${URL}", 125, "--http: ${URL}: the variable is empty\n…"},
+		{"HOST= --http http://${HOST:-localhost}:${PORT:-$port}/login", 0, `ok    http  http://localhost:$port/login  200 OK, status "ok"`},
+		{"--http ${URL:-http://$host/login}", 0, `ok    http  http://$host/login  200 OK, status "ok"`},
+		{"URL=http://$host/fastapi --http ${URL:-http://localhost}", 1, "FAIL  http  http://$host/fastapi  reply: 503 …"},
+		{"--http ${URL:-http://${HOST}}", 125, "--http: ${URL}: its default holds a brace\n…"},
+		{"PASS=x --redis redis://:$PASS@$host", 125, "--redis: a user name or password begins with a $\nwrite ${VAR} to insert a variable…"},
+		{"--redis redis://:%24PASS@$host", 1, "FAIL  redis  redis://$host  reply: not Redis: it speaks HTTP"},
+		// A probe in the container of a wrapper says nothing of the variables.
+		{"HEALTHCHECK_INTERVALL=1s --http http://$host/login", 0, `ok    http  http://$host/login  200 OK, status "ok"`},
+	})
+	if got := run(t, nil, "-h"); got.status != 0 || !strings.HasPrefix(got.stdout, "healthcheck 0.4.0") || got.stderr != "" {
+		t.Errorf("-h: status %d, stdout %q, stderr %q", got.status, got.stdout, got.stderr)
+	}
+}
+
+// TestMistypedVariable has a wrapper with a variable that is nearly an option's. It runs all the same.
+func TestMistypedVariable(t *testing.T) {
+	t.Parallel()
+	got := run(t, []string{"HEALTHCHECK_INTERVALL=s3cr3t", "HEALTHCHECK_URL=s3cr3t", "PATH=/usr/bin:/bin"}, "--", "echo", "runs")
+	if want := "healthcheck: the variable HEALTHCHECK_INTERVALL is not known; did you mean HEALTHCHECK_INTERVAL?\n"; got.status != 0 || got.stdout != "runs\n" || got.stderr != want {
+		t.Errorf("status %d, stdout %q, stderr %q, want 0, runs and %q", got.status, got.stdout, got.stderr, want)
+	}
+}
