@@ -130,7 +130,7 @@ func TestHints(t *testing.T) {
 	check(t, vars{"host": host, "port": port}, []row{
 		{`--http '"http://$host/login"'`, 125, "--http: " + quoted},
 		{`HEALTHCHECK_HTTP="http://$host/login"`, 125, "HEALTHCHECK_HTTP: " + quoted},
-		{`--http 'api="http://$host/login"'`, 125, "--http: " + quoted},
+		{`--http 'api="http://$host/login"'`, 125, "--http api: " + quoted},
 		{`--redis redis://a --timeout '"5s"'`, 125, "--timeout: " + quoted},
 		{"'--http http://$host/login'", 125,
 			"--http and what follows it are one word, word 1 of the command line\n" + `write two words: --http http://…; in a list "--http", "http://…"`},
