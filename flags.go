@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,6 +63,16 @@ type option struct {
 	multi bool // repeatable; the environment's value splits on newlines
 	flag  bool // takes no value
 	set   func(value string) error
+
+	quotes bool // its value may begin with a quote
+}
+
+// read is set for a value as it was written.
+func (o option) read(value string) error {
+	if !o.quotes && probe.BeginsWithQuote(value) {
+		return probe.ErrQuote
+	}
+	return o.set(value)
 }
 
 // options are the options that fill in c, in the order in which the environment is read.
@@ -80,7 +93,7 @@ func (c *config) options() []option {
 		{name: "http-method", set: text(&o.HTTPMethod)},
 		{name: "http-header", multi: true, set: list(&o.HTTPHeaders)},
 		{name: "http-status", set: text(&o.HTTPStatus)},
-		{name: "http-body", set: text(&o.HTTPBody)},
+		{name: "http-body", quotes: true, set: text(&o.HTTPBody)},
 		{name: "tls-ca", set: text(&o.TLS.CA)},
 		{name: "tls-cert", set: text(&o.TLS.Cert)},
 		{name: "tls-key", set: text(&o.TLS.Key)},
@@ -111,7 +124,7 @@ func parseArgs(args []string, lookupEnv func(string) (string, bool)) (*config, e
 	for _, o := range options {
 		set := func(value string) error {
 			given[o.name] = true
-			failed = probe.Within("--"+o.name, o.set(value))
+			failed = probe.Within("--"+o.name, o.read(value))
 			return failed
 		}
 		if o.flag {
@@ -120,27 +133,42 @@ func parseArgs(args []string, lookupEnv func(string) (string, bool)) (*config, e
 			fs.Func(o.name, "", set)
 		}
 	}
-	if err := fs.Parse(args); err != nil && failed == nil {
-		failed = flagError(err, options, len(args)-fs.NArg())
-	}
+	err := fs.Parse(args)
+	at := len(args) - fs.NArg() // how many words were read
 	switch {
 	case failed != nil:
 		return nil, failed
+	case errors.Is(err, flag.ErrHelp): // -h, which package flag takes for -help
+		c.help = true
+		return c, nil
+	case err != nil:
+		return nil, flagError(err, options, at)
 	case c.help || c.version:
 		return c, nil
 	case fs.NArg() > 0: // not shown: it may be half of a secret that was not quoted
-		hint := "quote a value that has spaces, and put a command behind --, as in: healthcheck --export-prom :9091 -- CMD"
-		switch word := fs.Arg(0); {
-		case strings.Contains(word, "://"):
-			hint = "name the kind of check, as in: healthcheck --http http://localhost:8080/health"
-		case word == "serve":
-			hint = "there is no serve any more: healthcheck --export-prom :9091 -- CMD"
-		case word == "help" || word == "version":
-			hint = "it is an option: healthcheck --" + word
-		}
-		return nil, probe.Usagef(hint, "unexpected positional argument, word %d of the command line", len(args)-fs.NArg()+1)
+		return nil, probe.Usagef(positionalHint(fs.Arg(0), at == 0), "unexpected positional argument, word %d of the command line", at+1)
 	}
 	return c, c.fillIn(options, given, lookupEnv)
+}
+
+// positionalHint is what was probably meant by a positional argument. first is whether it is the first word of all.
+func positionalHint(word string, first bool) string {
+	host, port, err := net.SplitHostPort(word)
+	switch {
+	case first && filepath.Base(word) == "healthcheck":
+		return "leave the word healthcheck out: it is the image's ENTRYPOINT"
+	case strings.Contains(word, "://"):
+		return "name the kind of check, as in: healthcheck --http http://localhost:8080/health"
+	case word == "serve":
+		return "there is no serve any more: healthcheck --export-prom :9091 -- CMD"
+	case word == "help" || word == "version":
+		return "it is an option: healthcheck --" + word
+	case err == nil && isNumber(port) && (host == "localhost" || net.ParseIP(host) != nil): // which is no secret
+		return "name the kind of check, as in: healthcheck --http http://" + word + "/health, or --tcp " + word
+	case strings.HasPrefix(word, "localhost"), err == nil && isNumber(port):
+		return "name the kind of check, as in: healthcheck --http http://HOST:PORT/health, or --tcp HOST:PORT"
+	}
+	return "quote a value that has spaces, and put a command behind --, as in: healthcheck --export-prom :9091 -- CMD"
 }
 
 // fillIn takes from the environment what the command line leaves out, and looks at the whole.
@@ -155,7 +183,7 @@ func (c *config) fillIn(options []option, given map[string]bool, lookupEnv func(
 		if words := where[o.scope]; given[o.name] && !fits[o.scope] && words != "" {
 			return probe.Usagef("", "--%s goes with %s", o.name, words)
 		}
-		variable := "HEALTHCHECK_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
+		variable := variableOf(o.name)
 		value, _ := lookupEnv(variable)
 		if given[o.name] || !fits[o.scope] || value == "" || o.name == "help" || o.name == "version" {
 			continue
@@ -166,7 +194,7 @@ func (c *config) fillIn(options []option, given map[string]bool, lookupEnv func(
 		}
 		before := len(c.specs)
 		for _, v := range values {
-			if err := probe.Within(variable, o.set(v)); err != nil {
+			if err := probe.Within(variable, o.read(v)); err != nil {
 				return err
 			}
 		}
@@ -186,29 +214,72 @@ func (c *config) fillIn(options []option, given map[string]bool, lookupEnv func(
 }
 
 // flagError puts an error of package flag into our words. Its own hold values, and what it takes for an option may be one:
-// -pSECRET. An unknown option is repeated only if it is near a known one.
-func flagError(err error, options []option, word int) error {
-	if errors.Is(err, flag.ErrHelp) { // -h, which package flag takes for -help
-		return probe.Usagef("did you mean --help?", "unknown option -h")
-	}
+// -pSECRET. An unknown option is repeated only if it is near a known one. read is how many words were read.
+func flagError(err error, options []option, read int) error {
 	problem, dashed, _ := strings.Cut(err.Error(), ": ")
 	name := strings.TrimPrefix(dashed, "-")
 	if problem == "flag needs an argument" {
 		return probe.Usagef("", "--%s: its value is missing", name)
 	}
 	if !strings.HasPrefix(problem, "flag provided") { // found before the word was taken off
-		return probe.Usagef("", "malformed option, word %d of the command line", word+1)
+		return probe.Usagef("", "malformed option, word %d of the command line", read+1)
 	}
-	nearest, least := "", 3 // edits; a word farther away is another
+	if i := strings.IndexAny(name, " \t\n"); i >= 0 {
+		name = name[:i] // what is behind it may be a secret
+		if slices.ContainsFunc(options, func(o option) bool { return o.name == name }) {
+			form := cmp.Or(valueForms[name], "VALUE")
+			return probe.Usagef(fmt.Sprintf(`write two words: --%s %s; in a list "--%s", "%s"`, name, form, name, form),
+				"--%s and what follows it are one word, word %d of the command line", name, read)
+		}
+	}
+	if name == "v" || name == "V" {
+		return probe.Usagef("did you mean --version?", "unknown option -%s", name)
+	}
+	nearest := nearestOption(name[:min(len(name), maxOptionName)], options)
+	if nearest == "" {
+		return probe.Usagef("", "unknown option, word %d of the command line", read)
+	}
+	return probe.Usagef("did you mean --"+nearest+"? healthcheck --help lists every option", "unknown option --%s", name)
+}
+
+// valueForms are the values of the checks as a hint shows them.
+var valueForms = map[string]string{"http": "http://…", "tcp": "HOST:PORT", "redis": "redis://…", "postgres": "postgres://…"}
+
+// nearestOption is the option whose name is at most two edits away from a name; "" if there is none. A word farther away is
+// another.
+func nearestOption(name string, options []option) (nearest string) {
+	least := 3
 	for _, o := range options {
-		if d := distance(o.name, name[:min(len(name), maxOptionName)]); d < min(least, len(o.name)) {
+		if d := distance(o.name, name); d < min(least, len(o.name)) {
 			nearest, least = o.name, d
 		}
 	}
-	if nearest == "" {
-		return probe.Usagef("", "unknown option, word %d of the command line", word)
+	return nearest
+}
+
+// mistypedVariables lists the environment variables whose names are one or two edits away from that of an option, each with that
+// one. Values are not read.
+func mistypedVariables(environ []string) (list [][2]string) {
+	options := new(config).options()
+	for i := range options {
+		options[i].name = variableOf(options[i].name)
 	}
-	return probe.Usagef("did you mean --"+nearest+"? healthcheck --help lists every option", "unknown option --%s", name)
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		if len(name) > len("HEALTHCHECK_")+maxOptionName || strings.Trim(strings.ToUpper(name), "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" {
+			continue // far away, or not fit to be shown
+		}
+		if nearest := nearestOption(strings.ToUpper(name), options); nearest != "" && nearest != name {
+			list = append(list, [2]string{name, nearest})
+		}
+	}
+	slices.SortFunc(list, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+	return list
+}
+
+// variableOf is the environment variable that holds an option's default.
+func variableOf(option string) string {
+	return "HEALTHCHECK_" + strings.ToUpper(strings.ReplaceAll(option, "-", "_"))
 }
 
 // maxOptionName is longer than any option by more than a few edits, in bytes.

@@ -81,7 +81,19 @@ func TestParseArgs(t *testing.T) {
 		{"--tls-server-names mark", nil, "unknown option --tls-server-names\ndid you mean --tls-server-name? healthcheck --help lists every option"},
 		{"---tcp a:1", nil, "malformed option, word 1 of the command line\n"},
 		{"--tcp a:1 -=MARK", nil, "malformed option, word 3 of the command line\n"},
-		{"-h", nil, "unknown option -h\ndid you mean --help?"},
+		{"-h", nil, "timeout=5s help="},
+		{"--tcp a:1 -h nonsense", nil, "--tcp:tcp=a:1 timeout=5s help="},
+		{"-v", nil, "unknown option -v\ndid you mean --version?"},
+		{"healthcheck --http http://MARK", nil, "unexpected positional argument, word 1 of the command line\nleave the word healthcheck out: it is the image's ENTRYPOINT"},
+		{"/usr/local/bin/healthcheck", nil, "unexpected positional argument, word 1 of the command line\nleave the word healthcheck out: it is the image's ENTRYPOINT"},
+		{"localhost:8080", nil, "unexpected positional argument, word 1 of the command line\nname the kind of check, as in: healthcheck --http http://localhost:8080/health, or --tcp localhost:8080"},
+		{"--json [::1]:8080", nil, "unexpected positional argument, word 2 of the command line\nname the kind of check, as in: healthcheck --http http://[::1]:8080/health, or --tcp [::1]:8080"},
+		{"localhost:8080/MARK", nil, "unexpected positional argument, word 1 of the command line\nname the kind of check, as in: healthcheck --http http://HOST:PORT/health, or --tcp HOST:PORT"},
+		{"MARK:8080", nil, "unexpected positional argument, word 1 of the command line\nname the kind of check, as in: healthcheck --http http://HOST:PORT/health, or --tcp HOST:PORT"},
+		{"--timeout '5s'", nil, "--timeout: the value begins with a quote\n" + probe.ErrQuote.Hint},
+		{"--tcp \"MARK:1\"", nil, "--tcp: the value begins with a quote\n" + probe.ErrQuote.Hint},
+		{"--tcp a:1 --http-body \"status\":\"ok\"", nil, "--tcp:tcp=a:1 timeout=5s"},
+		{"--tcp a:1", map[string]string{"HEALTHCHECK_TIMEOUT": `"MARK"`}, "HEALTHCHECK_TIMEOUT: the value begins with a quote\n" + probe.ErrQuote.Hint},
 		{"--htp x", nil, "unknown option --htp\ndid you mean --http? healthcheck --help lists every option"},
 		{"http://u:MARK@h/", nil, "unexpected positional argument, word 1 of the command line\nname the kind of check, as in: healthcheck --http http://localhost:8080/health"},
 		{"serve --export-prom :9091", nil, "unexpected positional argument, word 1 of the command line\nthere is no serve any more: healthcheck --export-prom :9091 -- CMD"},
@@ -113,6 +125,50 @@ func TestParseArgs(t *testing.T) {
 		}
 		if got != test.want {
 			t.Errorf("parseArgs(%q):\n got %q\nwant %q", test.args, got, test.want)
+		}
+	}
+}
+
+// An option and its value in one word, as in an exec form or YAML.
+func TestTwoWordsInOne(t *testing.T) {
+	for _, test := range []struct{ word, want string }{
+		{"--http http://u:MARK@h/?a=b", `--http and what follows it are one word, word 1 of the command line; write two words: --http http://…; in a list "--http", "http://…"`},
+		{"-timeout 5s", `--timeout and what follows it are one word, word 1 of the command line; write two words: --timeout VALUE; in a list "--timeout", "VALUE"`},
+		{"--htpp http://MARK", "unknown option --htpp; did you mean --http? healthcheck --help lists every option"},
+		{"--pass MARK", "unknown option, word 1 of the command line; "},
+	} {
+		_, err := parseArgs([]string{test.word}, func(string) (string, bool) { return "", false })
+		var u *probe.UsageError
+		if !errors.As(err, &u) || u.What+"; "+u.Hint != test.want {
+			t.Errorf("parseArgs(%q): %+v, want %q", test.word, u, test.want)
+		}
+	}
+}
+
+// A variable that is nearly an option's is reported by its name.
+func TestMistypedVariables(t *testing.T) {
+	for _, test := range []struct{ name, want string }{
+		{"HEALTHCHECK_HTPT", "HEALTHCHECK_HTTP"},
+		{"HEALTHCHECK_HTTPS", "HEALTHCHECK_HTTP"},
+		{"HEALTHCHECK_http", "HEALTHCHECK_HTTP"},
+		{"HEALTH_CHECK_HTTP", "HEALTHCHECK_HTTP"},
+		{"HEALTHCHECK_INTERVALL", "HEALTHCHECK_INTERVAL"},
+		{"HEALTHCHECK_EXPORT_PROM_", "HEALTHCHECK_EXPORT_PROM"},
+		{"HEALTHCHECK_TLS_CA", ""},
+		{"HEALTHCHECK_HELP", ""},
+		{"HEALTHCHECK_URL", ""},
+		{"HEALTHCHECK_", ""},
+		{"HEALTHCHECK_PORT", ""},
+		{"HEALTHCHECK_TC\x1bP", ""},
+		{"HEALTHCHECK_" + strings.Repeat("HTTP", 999), ""},
+		{"PATH", ""},
+	} {
+		got := ""
+		for _, names := range mistypedVariables([]string{test.name + "=MARK"}) {
+			got += names[1]
+		}
+		if got != test.want {
+			t.Errorf("mistypedVariables(%s): %q, want %q", test.name, got, test.want)
 		}
 	}
 }

@@ -49,7 +49,7 @@ $ HEALTHCHECK_TCP=cache=$REDIS healthcheck
 ok    cache  $REDIS  connected  1ms
 
 $ healthcheck --redis localhost:6379; echo exit $?
-healthcheck: --redis redis: a URL begins with redis://, rediss:// or unix://
+healthcheck: --redis: a URL begins with redis://, rediss:// or unix://
 hint: write redis://localhost:6379
 exit 125
 `)

@@ -182,6 +182,9 @@ func exitOnSignal(signals *supervise.Signals) {
 
 // runCommand runs the command as its init, and returns its exit status.
 func runCommand(c *config, checks []*probe.Check, signals *supervise.Signals, stderr *os.File) int {
+	for _, names := range mistypedVariables(os.Environ()) {
+		logLine(stderr, fmt.Sprintf("healthcheck: the variable %s is not known; did you mean %s?\n", names[0], names[1]))
+	}
 	monitor := c.newMonitor(checks, stderr)
 	command := supervise.Command{Args: c.command, StopSignals: c.stopSignals, KillAfter: c.killAfter,
 		SuccessStatus: c.successStatus, SignalGroup: c.signalGroup,
@@ -335,7 +338,7 @@ func errnoOf(err error) error {
 // logWaiting returns a function that logs why --wait has not ended yet.
 func logWaiting(stderr io.Writer) func(probe.Result) {
 	return func(r probe.Result) {
-		logLine(stderr, fmt.Sprintf("healthcheck: waiting for %s: %s\n", r.Check.Name, r.Seen()))
+		logLine(stderr, fmt.Sprintf("healthcheck: waiting for %s: %s\n", r.Check.Name, r.Line(probe.MaxLine)))
 	}
 }
 
@@ -354,7 +357,7 @@ func logChange(stderr io.Writer) func(probe.State) {
 			word = "FAIL"
 		}
 		select {
-		case lines <- fmt.Sprintf("healthcheck: %s %s  %s  %s\n", word, s.Check.Name, s.Check.Target, s.Last.Seen()):
+		case lines <- fmt.Sprintf("healthcheck: %s %s  %s  %s\n", word, s.Check.Name, s.Check.Target, s.Last.Line(probe.MaxLine)):
 		default:
 		}
 	}

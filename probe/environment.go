@@ -47,6 +47,9 @@ func (env *environment) insert(text string) (result string, secrets []string, er
 		}
 		result += p.text
 	}
+	if result == "" && len(list) > 0 {
+		return "", nil, emptyReference(list[0].name)
+	}
 	return result, secrets, err
 }
 
@@ -91,6 +94,15 @@ func hintURL(scheme string, x expanded, example string) string {
 // people are.
 func looksLikeToken(word string) bool {
 	return len(word) >= minToken && strings.Trim(word, "abcdefghijklmnopqrstuvwxyz._~/-") != ""
+}
+
+// checkSpaces refuses a space. In a URI of PostgreSQL libpq takes one, except in front of what must be the next option.
+func checkSpaces(kind, value string) error {
+	if strings.Contains(value, " -") || kind != "postgres" && strings.ContainsAny(value, " \t\r\n") {
+		return Usagef("write %20 for a space in a URL; other checks and options are words of their own, in a variable lines of their own",
+			"the value holds a space")
+	}
+	return nil
 }
 
 // checkHost refuses what no host holds, but the rest of a password or a parameter does. The host is shown.

@@ -100,7 +100,7 @@ func ExampleUsageError() {
 		fmt.Println(u.Hint)
 	}
 	// Output:
-	// --http http: a URL begins with http:// or https://
+	// --http: a URL begins with http:// or https://
 	// write http://localhost:8080/health
 }
 

@@ -10,7 +10,7 @@ import (
 	"alfred/healthcheck/wire"
 )
 
-// An expanded value is a check's value after ${VAR} and ${file:…} were replaced.
+// An expanded value is a check's value after ${VAR}, ${VAR:-default} and ${file:…} were replaced.
 type expanded struct {
 	text    string
 	refs    bool     // something was inserted
@@ -20,7 +20,7 @@ type expanded struct {
 	inPath  []string // what was inserted in the path
 }
 
-// A piece of a value is plain text, or a reference: ${VAR} or ${file:/path}.
+// A piece of a value is plain text, or a reference: ${VAR}, ${VAR:-default} or ${file:/path}.
 type piece struct {
 	text  string // as written
 	name  string // what stands between ${ and }
@@ -36,7 +36,7 @@ func pieces(value string) (list []piece, err error) {
 		}
 		length := strings.IndexByte(value[start:], '}') + 1
 		if length == 0 {
-			return nil, Usagef("write ${VAR} or ${file:/path}", "a ${ without its }")
+			return nil, Usagef(referenceForms, "a ${ without its }")
 		}
 		if start > 0 {
 			list = append(list, piece{text: value[:start]})
@@ -47,6 +47,9 @@ func pieces(value string) (list []piece, err error) {
 	}
 	return list, nil
 }
+
+// referenceForms is the hint for a reference that is malformed.
+const referenceForms = "write ${VAR}, ${VAR:-default} or ${file:/path}"
 
 // expand replaces the references in the value of a check. Which characters delimit the parts of a URL is decided before
 // anything is inserted, so that nothing inserted can move them:
@@ -62,6 +65,9 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 	}
 	if len(list) == 1 && list[0].isRef {
 		text, err := env.resolve(list[0].name)
+		if err == nil && text == "" {
+			err = emptyReference(list[0].name)
+		}
 		return expanded{text: text, refs: true, whole: true}, err
 	}
 	// The same length with nothing in the references that could be taken for a delimiter.
@@ -74,6 +80,9 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 	}
 	masked := blank.String()
 	userinfo, path, query := splitURL(kind, masked)
+	if beginsWithDollar(value[userinfo[0]:userinfo[1]], value[query:]) {
+		return expanded{}, Usagef("write ${VAR} to insert a variable; a $ that belongs to the password is written %24", "a user name or password begins with a $")
+	}
 	var result expanded
 	at := 0
 	for _, p := range list {
@@ -83,7 +92,10 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 				return expanded{}, err
 			}
 			result.refs = true
+			inHost := at < path && (at < userinfo[0] || at >= userinfo[1])
 			switch {
+			case text == "" && inHost && isWholePart(masked, at, at+len(p.text)):
+				return expanded{}, emptyReference(p.name)
 			case text == "":
 			case userinfo[0] <= at && at < userinfo[1], at >= query:
 				result.secrets = append(result.secrets, text)
@@ -93,13 +105,50 @@ func (env *environment) expand(kind, value string) (expanded, error) {
 				result.inPath = append(result.inPath, text)
 				text = wire.PercentEncode(text, "/")
 			case !wire.ConsistsOf(text, "._:,[]-"):
-				return expanded{}, Usagef("a host or a port goes there; a whole URL can be inserted only as the whole value", "${%s}: it holds a character that no host or port has", p.name)
+				return expanded{}, Usagef("a host or a port goes there; a whole URL can be inserted only as the whole value", "%s: it holds a character that no host or port has", showReference(p.name))
 			}
 		}
 		result.text += text
 		at += len(p.text)
 	}
 	return result, nil
+}
+
+// beginsWithDollar reports whether a password that is written out begins with a $, as $PASS does if no shell replaces it. userinfo
+// and query are parts of the value as it was written.
+func beginsWithDollar(userinfo, query string) bool {
+	dollar := func(s string) bool { return strings.HasPrefix(s, "$") && !strings.HasPrefix(s, "${") }
+	_, password, _ := strings.Cut(userinfo, ":")
+	if dollar(userinfo) || dollar(password) {
+		return true
+	}
+	for pair := range strings.SplitSeq(strings.TrimPrefix(query, "?"), "&") {
+		if name, value, _ := strings.Cut(pair, "="); secretName(name) && dollar(value) {
+			return true
+		}
+	}
+	return false
+}
+
+// isWholePart reports whether s[from:to] is a whole host or port.
+func isWholePart(s string, from, to int) bool {
+	return (from == 0 || strings.IndexByte("/@,:[", s[from-1]) >= 0) && (to == len(s) || strings.IndexByte("/?#,:]", s[to]) >= 0)
+}
+
+// emptyReference is the error for a reference that stands for nothing where something is needed.
+func emptyReference(name string) error {
+	if strings.HasPrefix(name, "file:") {
+		return Usagef("write the value into the file", "%s: the file is empty", showReference(name))
+	}
+	return Usagef("set it where healthcheck runs, or write a default as in ${VAR:-default}", "%s: the variable is empty", showReference(name))
+}
+
+// showReference is a reference as an error shows it: without the default, which may be a secret.
+func showReference(name string) string {
+	if !strings.HasPrefix(name, "file:") {
+		name, _, _ = strings.Cut(name, ":-")
+	}
+	return "${" + escapeUnprintable(name) + "}"
 }
 
 // isUser reports whether the name of the user is at a place of a URL: before the : in user-info, or in the parameter user.
@@ -148,22 +197,30 @@ func splitURL(kind, s string) (userinfo [2]int, path, query int) {
 	return
 }
 
-// resolve returns what a reference stands for: an environment variable, or a file's content without its last line end.
-func (env *environment) resolve(name string) (string, error) {
-	path, isFile := strings.CutPrefix(name, "file:")
+// resolve returns what a reference stands for: an environment variable, its default if it is unset or empty, or a file's content
+// without its last line end.
+func (env *environment) resolve(ref string) (string, error) {
+	path, isFile := strings.CutPrefix(ref, "file:")
 	if !isFile {
+		name, fallback, hasFallback := strings.Cut(ref, ":-")
 		if !isIdentifier(name, "") {
-			return "", Usagef("write ${VAR} or ${file:/path}", "a ${…} that holds no variable's name")
+			return "", Usagef(referenceForms, "a ${…} that holds no variable's name")
+		}
+		if strings.ContainsAny(fallback, "{}") {
+			return "", Usagef("write a default without braces, as in ${VAR:-default}", "%s: its default holds a brace", showReference(ref))
 		}
 		text, ok := env.lookup(name)
-		if !ok {
-			return "", Usagef("set it where healthcheck runs, or use ${file:/path}", "${%s}: the variable is not set", name)
+		switch {
+		case text == "" && hasFallback:
+			return fallback, nil
+		case !ok:
+			return "", Usagef("set it where healthcheck runs, or use ${file:/path}", "%s: the variable is not set", showReference(ref))
 		}
 		return text, nil
 	}
 	content, err := readRegularFile(path, maxFile)
 	if err != nil {
-		return "", Usagef("check that the file is mounted and that the user of this container may read it", "${%s}: %v", escapeUnprintable(name), err)
+		return "", Usagef("check that the file is mounted and that the user of this container may read it", "%s: %v", showReference(ref), err)
 	}
 	text := strings.TrimSuffix(string(content), "\n")
 	return strings.TrimSuffix(text, "\r"), nil

@@ -69,6 +69,11 @@ func TestExpand(t *testing.T) {
 		{"redis", "redis://:${REF}@h", "redis://:%24%7BA%7D@h", []string{"${A}"}}, // once, not again
 		{"redis", "redis://:${E}x${A}@h", "redis://:xa%40%2F%3F%23%3A%25%26@h", []string{"a@/?#:%&"}},
 		{"redis", "${URL}", "redis://:x@y", nil},
+		{"redis", "${URL:-redis://z}", "redis://:x@y", nil},
+		{"redis", "${UNSET:-redis://z?db=1}", "redis://z?db=1", nil},
+		{"redis", "${E:-redis://:a@z}", "redis://:a@z", nil},
+		{"redis", "redis://:${E:-p@/:-}@${E:-h.example}:${UNSET:-80}/${P:-x}", "redis://:p%40%2F%3A-@h.example:80/80", []string{"p@/:-"}},
+		{"redis", "redis://:${UNSET:-}@h${E}", "redis://:@h", nil},
 		{"redis", "redis://:${file:DIR/lf}@h", "redis://:s3cr3t@h", []string{"s3cr3t"}},
 		{"redis", "redis://:${file:DIR/crlf}@h", "redis://:s3cr3t@h", []string{"s3cr3t"}},
 		{"redis", "redis://:${file:DIR/two}@h", "redis://:s3cr3t%0A@h", []string{"s3cr3t\n"}},

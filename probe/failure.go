@@ -18,6 +18,8 @@ import (
 type failure struct {
 	phase    Phase
 	text     string // printable, on one line, without a secret
+	detail   string // likewise; Result.Detail
+	remedy   string // Result.Remedy
 	timedOut bool
 
 	// What libpq does after it. Only the postgres check sets and reads these.
@@ -66,7 +68,9 @@ func (r *run) failIO(phase Phase, err error) *failure {
 	case errors.As(err, &certificate):
 		err = certificate.Err
 	case errors.As(err, &record):
-		return fail(phase, "the server does not speak TLS")
+		f := fail(phase, "the server does not speak TLS")
+		f.remedy = r.Check.plain
+		return f
 	case errors.As(err, &op) && op.Op == remoteAlert: // with TLS 1.3 a refused client learns of it only when it reads
 		return fail(PhaseTLS, "the server refuses: "+strings.TrimPrefix(op.Err.Error(), "tls: "))
 	case errors.Is(err, io.ErrUnexpectedEOF):
@@ -76,7 +80,11 @@ func (r *run) failIO(phase Phase, err error) *failure {
 	case errors.As(err, &errno):
 		return fail(phase, errno.Error())
 	case errors.As(err, &foreign):
-		return fail(PhaseReply, err.Error())
+		f := fail(PhaseReply, err.Error())
+		if foreign.Got == "TLS" {
+			f.remedy = r.Check.secure
+		}
+		return f
 	case errors.As(err, &protocol), errors.As(err, &auth), errors.Is(err, wire.ErrNoPassword), errors.Is(err, wire.ErrClosed):
 		return fail(phase, err.Error())
 	case errors.As(err, &postgres):

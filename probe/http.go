@@ -37,6 +37,8 @@ var (
 	errHeader  = &wire.ProtocolError{What: "the answer's header is malformed"}
 	errBody    = &wire.ProtocolError{What: "the answer's body is malformed"}
 
+	errTLS = &wire.ForeignError{Want: "HTTP", Got: "TLS"}
+
 	errLongHeader = &wire.ProtocolError{What: "the answer's header is longer than " + strconv.Itoa(maxHeader>>10) + " KiB"}
 )
 
@@ -270,6 +272,12 @@ func parseHTTP(env *environment, c *Check, x expanded) error {
 			}
 		}
 	}
+	switch {
+	case scheme == "https":
+		c.plain = "use http://"
+	case scheme == "http":
+		c.secure = "use https://"
+	}
 	if socket == "" {
 		c.address = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), ports[u.Scheme]))
 	}
@@ -286,6 +294,7 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 	}
 	defer resp.Body.Close()
 	r.HTTPStatus = resp.StatusCode
+	accepted := setup.accepts(resp.StatusCode)
 	code := strconv.Itoa(resp.StatusCode)
 	reason := strings.TrimSpace(strings.TrimPrefix(resp.Status, code))
 	if usual := http.StatusText(resp.StatusCode); reason == "" || reason == usual {
@@ -293,15 +302,15 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 	} else {
 		reason = r.clean(reason)
 	}
-	seen := strings.TrimSpace(code + " " + reason)
-	body, err := readBody(resp, setup.body != nil)
-	if err != nil && !setup.accepts(resp.StatusCode) {
-		return fail(PhaseReply, seen)
-	}
-	if err != nil {
+	seen := strings.TrimSpace(code+" "+reason) + r.redirected(target, resp.Request.URL, socket)
+	body, err := readBody(resp, setup.body != nil, !accepted)
+	if err != nil && accepted {
 		return r.failIO(PhaseReply, fmt.Errorf("%s, then %w", seen, err))
 	}
 	health, ok := readHealth(body)
+	if err != nil { // a part of a document is no verdict, but may say why
+		health.status, health.dependencies = "", nil
+	}
 	if health.status != "" {
 		word := strings.TrimSpace(health.status)
 		if statusOf(word) == OK { // else it is one of the words known here
@@ -324,19 +333,65 @@ func probeHTTP(ctx context.Context, r *run, env *environment, target *url.URL, s
 		seen += ", " + d.Name + " " + string(d.Status)
 	}
 	switch {
-	case !setup.accepts(resp.StatusCode):
-		return fail(PhaseReply, seen)
+	case !accepted:
 	case setup.body != nil && !matches(ctx, setup.body, body):
 		if err := ctx.Err(); err != nil {
 			return r.failIO(PhaseReply, err)
 		}
-		return fail(PhaseReply, seen+", body does not match --http-body")
+		seen += ", body does not match --http-body"
 	case ok && statusOf(health.status) == Failed:
-		return fail(PhaseReply, seen)
+	default:
+		r.Status = statusOf(health.status)
+		r.Message = seen
+		return nil
 	}
-	r.Status = statusOf(health.status)
-	r.Message = seen
-	return nil
+	f = fail(PhaseReply, seen)
+	f.detail = r.detail(health.reasons[:], resp, body)
+	if resp.StatusCode == http.StatusBadRequest && resp.Request.URL == target && wantsTLS(body) {
+		f.remedy = r.Check.secure
+	}
+	return f
+}
+
+// redirected is where redirects led, behind the status of the answer: " after redirect to /login". It is empty without a redirect.
+func (r *run) redirected(from, to *url.URL, socket string) string {
+	if to == from {
+		return ""
+	}
+	place := cmp.Or(to.EscapedPath(), "/")
+	if from.Scheme != to.Scheme || !sameService(from, to, socket != "") {
+		place = to.Scheme + "://" + to.Host + to.EscapedPath()
+	}
+	return " after redirect to " + cut(r.clean(place), maxDetail)
+}
+
+// maxDetail is the longest detail of a failure, in bytes.
+const maxDetail = 120
+
+// detail is what an answer says of a failure: the reason that its document gives, or else the first line of a text. What is no
+// more than the status is left out.
+func (r *run) detail(reasons []string, resp *http.Response, body []byte) string {
+	media, _, _ := strings.Cut(strings.ToLower(resp.Header.Get("Content-Type")), ";")
+	if text := trimJSON(body); strings.TrimSpace(media) == "text/plain" && !bytes.HasPrefix(text, []byte("{")) {
+		reasons = []string{string(text)}
+	}
+	for _, reason := range reasons {
+		reason = strings.TrimSpace(r.Check.redact.withoutSecrets(reason)) // before it is cut, since a secret may have several lines
+		reason, _, _ = strings.Cut(reason, "\n")
+		reason = strings.TrimSpace(reason)
+		bare := strings.TrimSpace(strings.TrimPrefix(reason, strconv.Itoa(resp.StatusCode)))
+		if reason != "" && !strings.EqualFold(bare, http.StatusText(resp.StatusCode)) {
+			return cut(escapeUnprintable(reason), maxDetail)
+		}
+	}
+	return ""
+}
+
+// wantsTLS reports whether a server says in an answer to plain HTTP that it wants TLS: nginx, Go, Apache and Tomcat do.
+func wantsTLS(body []byte) bool {
+	return slices.ContainsFunc([]string{"plain HTTP request was sent to HTTPS port", "an HTTP request to an HTTPS server",
+		"speaking plain HTTP to an SSL-enabled server port", "combination of host and port requires TLS"},
+		func(text string) bool { return bytes.Contains(body, []byte(text)) })
 }
 
 // matches reports whether a pattern matches a text. It reports false once ctx is done: the time that package regexp takes is
@@ -368,14 +423,24 @@ func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socke
 		password, _ := u.Password()
 		req.SetBasicAuth(u.Username(), password)
 	}
+	// Of a failure behind a redirect the target is innocent: the text names who is not, and another scheme is no remedy.
+	failed := func(f *failure) (*http.Response, *failure) {
+		if req.URL != target {
+			f.text += r.redirected(target, req.URL, socket)
+			if f.remedy == r.Check.plain || f.remedy == r.Check.secure {
+				f.remedy = ""
+			}
+		}
+		return nil, f
+	}
 	for redirects := 0; ; redirects++ {
 		conn, f := open(ctx, r, env, req.URL, socket)
 		if f != nil {
-			return nil, f
+			return failed(f)
 		}
 		resp, err := exchange(conn, req)
 		if err != nil {
-			return nil, r.failIO(PhaseReply, err)
+			return failed(r.failIO(PhaseReply, err))
 		}
 		location := resp.Header.Get("Location")
 		switch resp.StatusCode { // RFC 9110 section 15.4
@@ -395,8 +460,8 @@ func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socke
 			return nil, fail(PhaseReply, "more than "+strconv.Itoa(maxRedirects)+" redirects")
 		}
 		next, err := req.URL.Parse(location)
-		if err != nil {
-			return nil, fail(PhaseReply, notHTTPRedirect)
+		if err != nil || ports[next.Scheme] == "" || next.Hostname() == "" {
+			return nil, fail(PhaseReply, "a redirect to a URL that is not of HTTP")
 		}
 		if !sameService(target, next, socket != "") {
 			req.Header = http.Header{"User-Agent": setup.header["User-Agent"]} // secrets are for the host they were given for
@@ -408,9 +473,6 @@ func fetch(ctx context.Context, r *run, env *environment, target *url.URL, socke
 
 // socketHost is the host of a request to a Unix socket.
 const socketHost = "localhost"
-
-// notHTTPRedirect is the text of a failure.
-const notHTTPRedirect = "a redirect to a URL that is not of HTTP"
 
 // ports are the defaults of the schemes that are spoken here.
 var ports = map[string]string{"http": "80", "https": "443"}
@@ -428,11 +490,7 @@ func sameService(a, b *url.URL, socket bool) bool {
 
 // open connects to where a request goes, the first or one that a redirect led to.
 func open(ctx context.Context, r *run, env *environment, u *url.URL, socket string) (net.Conn, *failure) {
-	port := ports[u.Scheme]
-	if port == "" || u.Hostname() == "" {
-		return nil, fail(PhaseReply, notHTTPRedirect)
-	}
-	network, address := "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port))
+	network, address := "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), ports[u.Scheme]))
 	if socket != "" && sameService(&url.URL{Scheme: "http", Host: socketHost}, u, true) {
 		network, address = "unix", socket
 	}
@@ -498,6 +556,9 @@ func (a *answerReader) response(req *http.Request) (*http.Response, error) {
 		if _, err := r.Peek(1); err != nil {
 			return nil, err
 		}
+		if start, _ := r.Peek(2); string(start) == "\x15\x03" { // an alert (RFC 8446 section 5.1)
+			return nil, errTLS
+		}
 		resp, err := http.ReadResponse(r, req)
 		switch {
 		case err != nil && limited.N <= 0:
@@ -518,8 +579,9 @@ type readerFunc func(p []byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // readBody reads what the verdict needs: all of it up to maxBody where a pattern must match or a JSON object begins, otherwise
-// nothing beyond the first bytes, and of a body that is no text nothing at all.
-func readBody(resp *http.Response, all bool) ([]byte, error) {
+// nothing beyond the first bytes, or of a failing answer the first maxLead; and of a body that is no text nothing at all. With an
+// error comes what was read before it.
+func readBody(resp *http.Response, all, failing bool) ([]byte, error) {
 	if resp.ContentLength == 0 || resp.Request.Method == http.MethodHead || !all && !maybeJSON(resp.Header.Get("Content-Type")) {
 		return nil, nil
 	}
@@ -530,18 +592,21 @@ func readBody(resp *http.Response, all bool) ([]byte, error) {
 		}
 		n, err := resp.Body.Read(body[len(body):min(cap(body), maxBody)])
 		body = body[:len(body)+n]
-		if start := trimJSON(body); !all && len(start) > 0 && start[0] != '{' {
-			return nil, nil
+		if start := trimJSON(body); !all && len(start) > 0 && start[0] != '{' && (!failing || len(body) >= maxLead) {
+			return body, nil
 		}
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return body, err
 		}
 	}
 	return body, nil
 }
+
+// maxLead is how much is read of a failing answer that is no JSON object, in bytes: a reason stands in its first line.
+const maxLead = 1 << 10
 
 // maybeJSON reports whether a body of this type can hold a health document. Frameworks label one as text now and then, and
 // some not at all.

@@ -97,6 +97,80 @@ func TestHTTPAnswers(t *testing.T) {
 	}
 }
 
+// What a failing answer says stands on the line of the command, and not on the exported page.
+func TestHTTPDetail(t *testing.T) {
+	const failed = "HTTP/1.1 503 Service Unavailable\nContent-Type: "
+	for _, test := range []struct {
+		name, head, body string
+		o                Options
+		want             string // behind the message
+	}{
+		{"message", failed + "application/json\n", `{"error":"e","message":"database is locked"}`, Options{}, ": database is locked"},
+		{"error object", failed + "application/problem+json\n", `{"error":{"code":5,"message":"locked"}}`, Options{}, ": locked"},
+		{"more than the status", failed + "application/json\n", `{"error":"Service Unavailable","reason":"locked"}`, Options{}, ": locked"},
+		{"no more than the status", failed + "application/json\n", `{"message":"service unavailable"}`, Options{}, ""},
+		{"behind a document", failed + "application/json\n", `{"status":"down","services":{"db":"down"},"error":"locked"}`, Options{}, ": locked"},
+		{"cut", failed + "application/json\nContent-Length: 999\n", `{"message":"locked","more":"`, Options{}, ": locked"},
+		{"no reason", failed + "application/json\n", `{"messages":"x","error":["y"]}`, Options{}, ""},
+		{"text", failed + "text/plain; charset=utf-8\n", "\r\n  locked by 7 \r\nsecond line", Options{}, ": locked by 7"},
+		{"text that is JSON", failed + "text/plain\n", `{"reason":"locked"}`, Options{}, ": locked"},
+		{"text that is JSON without a reason", failed + "text/plain\n", `{"a":"locked"}`, Options{}, ""},
+		{"text that repeats the status", failed + "text/plain\n", "503 service unavailable\n", Options{}, ""},
+		{"long text", failed + "text/plain\n", strings.Repeat("é", 99), Options{}, ": " + strings.Repeat("é", 58) + "…"},
+		{"endless text", failed + "text/plain\nContent-Length: 99999999\n", strings.Repeat("x", 1<<20), Options{}, ": " + strings.Repeat("x", 117) + "…"},
+		{"control characters", failed + "text/plain\n", "a\x1b[31m\u202eb", Options{}, `: a\x1b[31m\u202eb`},
+		{"HTML", failed + "text/html\n", "<h1>locked</h1>", Options{}, ""},
+		{"HEAD", failed + "text/plain\nContent-Length: 6\n", "", Options{HTTPMethod: "HEAD"}, ""},
+		{"a secret", failed + "application/json\n", `{"message":"bad token s3cr3t, and 73336372337\u0034"}`, Options{HTTPHeaders: []string{"Authorization: Bearer s3cr3t"}}, ": bad token ***, and ***"},
+		{"a secret of two lines", failed + "text/plain\n", "x abc\ndef y", Options{HTTPHeaders: []string{"X: ${TWO}"}, LookupEnv: env{"TWO": "abc\tdef"}.lookup}, ": x *** y"},
+		{"a foreign secret", failed + "text/plain\n", "dial postgres://app:hunter2@db failed", Options{}, ": dial postgres://***@db failed"},
+		{"healthy", "HTTP/1.1 200 OK\nContent-Type: application/json\n", `{"message":"fine"}`, Options{}, ""},
+		{"200, status down", "HTTP/1.1 200 OK\nContent-Type: application/json\n", `{"status":"down","message":"locked"}`, Options{}, ": locked"},
+		{"200, no match", "HTTP/1.1 200 OK\nContent-Type: text/plain\n", "locked", Options{HTTPBody: "well"}, ": locked"},
+		{"TLS wanted, as Go says", "HTTP/1.0 400 Bad Request\n", "Client sent an HTTP request to an HTTPS server.\n", Options{}, " (use https://)"},
+		{"TLS wanted, as nginx says", "HTTP/1.1 400 Bad Request\nContent-Type: text/html\n", "<title>400 The plain HTTP request was sent to HTTPS port</title>", Options{}, " (use https://)"},
+		{"an alert", "", "", Options{}, " (use https://)"},
+	} {
+		addr := answers(t, test.head, test.body)
+		if test.head == "" {
+			addr = testbed.Serve(t, says("\x15\x03\x01\x00\x02\x02\x46"))
+		}
+		r := tryOut(t, test.o, "http", "http://"+addr)
+		if tail, _ := strings.CutPrefix(r.Line(MaxLine), r.line("", MaxLine)); r.Remedy == "" && tail != test.want {
+			t.Errorf("%s: %q behind %q, want %q", test.name, tail, r.Seen(), test.want)
+		}
+		if line := r.Line(MaxLine); !strings.HasSuffix(line, test.want) {
+			t.Errorf("%s: %q, want %q at its end", test.name, line, test.want)
+		}
+		if strings.Contains(r.Seen(), "locked") {
+			t.Errorf("%s: %q is exported", test.name, r.Seen())
+		}
+	}
+}
+
+// Where redirects led is shown: no user-info, no query, no secret.
+func TestRedirectIsShown(t *testing.T) {
+	host, other := newRecorder(t, make(chan *http.Request, 64)), newRecorder(t, make(chan *http.Request, 64))
+	closed := "127.0.0.1:" + testbed.FreePort(t)
+	host.location = map[string]string{"/query": "/login?next=s#f", "/other": "http://u:p@" + other.addr + "/a?b", "/root": "http://" + other.addr,
+		"/back": "http://" + other.addr + "/back", "/gone": "http://" + closed + "/x", "/secret": "/at/s3cr3t-t0ken/x", "/odd": "/%0a%e2%80%ae"}
+	other.location = map[string]string{"/back": "http://" + host.addr + "/end"}
+	for _, test := range []struct{ path, want string }{
+		{"/query", "200 OK after redirect to /login"},
+		{"/other", "200 OK after redirect to http://" + other.addr + "/a"},
+		{"/root", "200 OK after redirect to http://" + other.addr},
+		{"/back", "200 OK after redirect to /end"},
+		{"/gone", "connect: connection refused after redirect to http://" + closed + "/x"},
+		{"/secret", "200 OK after redirect to /at/***/x"},
+		{"/odd", "200 OK after redirect to /%0a%e2%80%ae"},
+	} {
+		r := tryOut(t, Options{HTTPHeaders: []string{"X-Token: s3cr3t-t0ken"}}, "http", "http://"+host.addr+test.path)
+		if r.Seen() != test.want {
+			t.Errorf("%s: %q, want %q", test.path, r.Seen(), test.want)
+		}
+	}
+}
+
 // TestCostlyPattern has a body and a pattern whose match takes seconds. The deadline ends it.
 func TestCostlyPattern(t *testing.T) {
 	costly := strings.Repeat("(a|b?|[a-f]*)*", 400) + "z"

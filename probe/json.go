@@ -55,6 +55,21 @@ func (j *jsonReader) object(member func(key string)) {
 	}
 }
 
+// array calls element for each element of an array; element consumes it. It stops where the text is not an array, breaks, or
+// ends.
+func (j *jsonReader) array(element func()) {
+	if !j.take('[') || j.take(']') {
+		return
+	}
+	for {
+		element()
+		if !j.take(',') {
+			j.take(']')
+			return
+		}
+	}
+}
+
 // str consumes a string and returns it without its escapes. It reports whether there was a whole one.
 func (j *jsonReader) str() (s string, ok bool) {
 	if !j.take('"') {

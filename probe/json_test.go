@@ -37,6 +37,18 @@ var healthTests = []struct {
 	{`{"status" : "ok" , "services" : { "a" : "ok" } }`, "ok", "a=ok", true},
 	{`{"services":{"a":{"status":"down","status":"up"},"b":{"status":"warn","status":"ok"}}}`, "", "a=error b=degraded", true},
 	{`{"status":"ok"} trailing`, "ok", "", true},
+	// application/health+json, MicroProfile, Terminus, ASP.NET.
+	{`{"status":"warn","version":"1","checks":{"db:responseTime":[{"componentType":"datastore","status":"pass"},{"status":"warn"}],"cpu":[{"status":"fail"},{"observedValue":85}],"uptime":[{"observedValue":1}],"mem":[]}}`,
+		"warn", "db:responseTime=degraded cpu=error", true},
+	{`{"status":"DOWN","checks":[{"name":"db","status":"DOWN","data":{"status":"UP"}},{"status":"UP","name":"mq"},{"name":"x"},{"status":"DOWN"},"y",[{"name":"z","status":"UP"}],{}]}`, "DOWN", "db=error mq=ok", true},
+	{`{"status":"error","info":{"a":{"status":"up"}},"error":{"b":{"status":"down"}},"details":{"a":{"status":"up"},"b":{"status":"down","message":"x"}}}`, "error", "a=ok b=error", true},
+	{`{"status":"Unhealthy","totalDuration":"00:00:00.01","entries":{"sql":{"data":{},"status":"Unhealthy","tags":[]},"mq":{"status":"Degraded"},"x":{"status":"Healthy"}}}`, "Unhealthy", "sql=error mq=degraded x=ok", true},
+	{`{"checks":{"db":"ok","mq":{"status":"down"}},"details":{"region":"eu","db":{"status":"down"}},"entries":"down"}`, "", "db=ok mq=error db=error", true},
+	{`{"checks":[],"status":"ok"}`, "ok", "", true},
+	{`{"checks":[{"name":"a","name":1,"status":"up","status":"down"}],"status":"ok"}`, "ok", "a=error", true},
+	{`{"checks":[{"name":"a","status":"down"}`, "", "a=error", true},
+	{`{"checks":[{"name":"a","status":"down"`, "", "a=error", true},
+	{`{"checks":[,,{"name":"a","status":"down"}],"status":"ok"}`, "ok", "a=error", true},
 	// Broken or cut: what comes before counts.
 	{`{"status":"ok","services":{"a":"ok","b":"do`, "ok", "a=ok", true},
 	{`{"status":"ok","services":{"a":"ok"`, "ok", "a=ok", true},
@@ -72,6 +84,29 @@ func TestReadHealth(t *testing.T) {
 	}
 }
 
+// What a document says of a failure: the first of message, error, detail and reason.
+func TestReason(t *testing.T) {
+	for _, test := range []struct{ in, want string }{
+		{`{}`, ""},
+		{`{"reason":"r","detail":"d","error":"e","message":"m"}`, "m"},
+		{`{"reason":"r","detail":"d","error":"e","message":""}`, "e"},
+		{`{"reason":"r","detail":"d","error":null}`, "d"},
+		{`{"reason":"r","detail":[{"message":"x"}]}`, "r"},
+		{`{"message":" \n","reason":" r "}`, "r"},
+		{`{"message":5,"error":true,"detail":{"code":7},"reason":{"reason":"r"}}`, "r"},
+		{`{"error":{"code":5,"detail":"d","message":"m"}}`, "m"},
+		{`{"error":{"error":{"message":"too deep"}},"detail":"d"}`, "d"},
+		{`{"error":{"db":{"message":"a dependency's"}}}`, ""},
+		{`{"error":"first","error":"second"}`, "first"},
+		{`{"error":"cut`, ""},
+		{`{"status":"down","error":{"message":"m"`, "m"},
+	} {
+		if h, _ := readHealth([]byte(test.in)); h.reason() != test.want {
+			t.Errorf("the reason of %s is %q, want %q", test.in, h.reason(), test.want)
+		}
+	}
+}
+
 // A document takes time in proportion to its length, and no stack: 256 KiB of each take some 2 ms.
 func TestReadHealthIsLinear(t *testing.T) {
 	const size = 256 << 10
@@ -91,6 +126,12 @@ func TestReadHealthIsLinear(t *testing.T) {
 		"one number":     `{"a":` + strings.Repeat(`1`, size),
 		"colons":         `{"a":` + strings.Repeat(`:`, size),
 		"unfinished":     `{` + strings.Repeat(`"a":{`, size/5),
+		"arrays of one":  `{"checks":{"a":` + strings.Repeat(`[{"status":"x"},`, size/16),
+		"named":          `{"checks":[` + strings.Repeat(`{"name":"a","status":"x"},`, size/26),
+		"nested arrays":  `{"checks":` + strings.Repeat(`[`, size),
+		"commas":         `{"checks":[` + strings.Repeat(`,`, size),
+		"reasons":        `{` + strings.Repeat(`"error":{"message":""},`, size/23),
+		"nested reasons": strings.Repeat(`{"error":`, size/9),
 		"half surrogate": `{"a":"` + strings.Repeat(`\ud800`, size/6),
 	} {
 		start := time.Now()
@@ -103,22 +144,55 @@ func TestReadHealthIsLinear(t *testing.T) {
 
 // readReference reads a health document with encoding/json, member by member so that the order and doubles count.
 func readReference(in []byte) (h health) {
+	entry := func(value json.RawMessage, known string) (status, name string) {
+		members(value, func(key string, value json.RawMessage) {
+			switch key {
+			case "status":
+				known = worse(known, text(value))
+			case "name":
+				if value[0] == '"' {
+					name = text(value)
+				}
+			}
+		})
+		return known, name
+	}
 	members(in, func(key string, value json.RawMessage) {
 		switch key {
 		case "status":
 			h.status = worse(h.status, text(value))
-		case "services", "components":
+		case "services", "components", "details", "entries", "checks":
 			members(value, func(name string, value json.RawMessage) {
-				status := text(value)
-				members(value, func(key string, value json.RawMessage) {
-					if key == "status" {
-						status = worse(status, text(value))
-					}
-				})
+				status, _ := entry(value, "")
+				if key != "details" && key != "entries" {
+					status = worse(status, text(value))
+				}
+				elements(value, func(value json.RawMessage) { status, _ = entry(value, status) })
 				if status != "" {
 					h.add(Dependency{name, statusOf(status)})
 				}
 			})
+			if key != "checks" {
+				break
+			}
+			elements(value, func(value json.RawMessage) {
+				if status, name := entry(value, ""); status != "" && name != "" {
+					h.add(Dependency{name, statusOf(status)})
+				}
+			})
+		default:
+			i := slices.Index(reasonKeys[:], key)
+			if i < 0 || h.reasons[i] != "" {
+				break
+			}
+			h.reasons[i] = strings.TrimSpace(text(value))
+			for _, inner := range reasonKeys {
+				members(value, func(key string, value json.RawMessage) {
+					if key == inner && h.reasons[i] == "" {
+						h.reasons[i] = strings.TrimSpace(text(value))
+					}
+				})
+			}
 		}
 	})
 	return h
@@ -145,6 +219,21 @@ func members(in []byte, f func(key string, value json.RawMessage)) {
 			return
 		}
 		f(key.(string), value)
+	}
+}
+
+// elements calls f for each element of an array.
+func elements(in []byte, f func(value json.RawMessage)) {
+	d := json.NewDecoder(bytes.NewReader(in))
+	if open, err := d.Token(); err != nil || open != json.Delim('[') {
+		return
+	}
+	for d.More() {
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			return
+		}
+		f(value)
 	}
 }
 
@@ -176,6 +265,7 @@ func FuzzReadHealth(f *testing.F) {
 	for _, test := range healthTests {
 		f.Add([]byte(test.in))
 	}
+	f.Add([]byte(`{"error":{"message":{"message":"a"},"reason":"b"},"detail":"c","message":[]}`))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		got, ok := readHealth(in)
 		if in = trimJSON(in); !json.Valid(in) {
@@ -191,7 +281,10 @@ func FuzzReadHealth(f *testing.F) {
 		for i := range got.dependencies {
 			got.dependencies[i].Name = mend(got.dependencies[i].Name)
 		}
-		if got.status != want.status || !slices.Equal(got.dependencies, want.dependencies) {
+		for i := range got.reasons {
+			got.reasons[i] = mend(got.reasons[i])
+		}
+		if got.status != want.status || got.reasons != want.reasons || !slices.Equal(got.dependencies, want.dependencies) {
 			t.Errorf("readHealth(%q) = %+v, want %+v", in, got, want)
 		}
 	})

@@ -210,12 +210,12 @@ func (m *Monitor) toLog(i int, before Status, now time.Time) bool {
 	s, last := &m.states[i], &m.logs[i]
 	switch {
 	case s.Status == Failed && before != Failed:
-	case s.Status == Failed && s.Last.Status == Failed && s.Last.Seen() != last.reason && now.Sub(last.at) >= relogAfter:
+	case s.Status == Failed && s.Last.Status == Failed && s.Last.Line(MaxLine) != last.reason && now.Sub(last.at) >= relogAfter:
 	case s.Status != Failed && before == Failed:
 	default:
 		return false
 	}
-	*last = logState{now, s.Last.Seen()}
+	*last = logState{now, s.Last.Line(MaxLine)}
 	return true
 }
 

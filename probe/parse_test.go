@@ -161,7 +161,39 @@ var usageTests = []struct{ kind, in, want string }{
 	{"http", "h/${MARK}", "a URL begins with http:// or https://\nas in --http http://localhost:8080/health"},
 	{"http", "redis://:MARK@h", "a redis:// URL belongs to --redis\nwrite --redis before it"},
 	{"http", "MARK://h", "the scheme of the URL is not one of this check\nwrite http://, https:// or http+unix://"},
-	{"http", "http://u:MA RK@h", "the URL is not valid\na port is a number; percent-encode what is special in user name and password, or insert them with ${VAR}"},
+	{"http", "http://u:MA RK@h", space},
+	{"http", "http://h/a MARK", space},
+	{"http", "http://h --timeout MARK", space},
+	{"http", "http://h/ ", space},
+	{"http", "${SPACED}", space},
+	{"tcp", "h:80 g:80", space},
+	{"redis", "redis://h\tMARK", space},
+	{"postgres", "postgres://h/d --timeout MARK", space},
+	{"http", `"http://h/MARK"`, quote},
+	{"redis", `'redis://:MARK@h'`, quote},
+	{"tcp", `"`, quote},
+	{"redis", "redis://:$MARK@h", dollar},
+	{"redis", "redis://$MARK@h", dollar},
+	{"redis", "redis://u:$${MARK}@h", dollar},
+	{"redis", "redis://h?password=$MARK", dollar},
+	{"http", "http://u:$MARK@h/", dollar},
+	{"postgres", "postgres://u:$MARK@h/d", dollar},
+	{"postgres", "postgres://u@h/d?password=$MARK", dollar},
+	{"http", "${EMPTY}", empty},
+	{"http", "http://${EMPTY}/", empty},
+	{"http", "http://h:${EMPTY}/", empty},
+	{"http", "http://u:p@${EMPTY}:80", empty},
+	{"http", "${EMPTY}://h", empty},
+	{"redis", "redis://${EMPTY}", empty},
+	{"redis", "redis://:${MARK}@${EMPTY}/1", empty},
+	{"postgres", "postgres://u@h,${EMPTY}/d", empty},
+	{"tcp", "${EMPTY}:80", empty},
+	{"tcp", "h:${EMPTY:-}", empty},
+	{"http", "${UNSET:-}", strings.Replace(empty, "EMPTY", "UNSET", 1)},
+	{"http", "${file:/dev/null}", "${file:/dev/null}: not a regular file\ncheck that the file is mounted and that the user of this container may read it"},
+	{"http", "http://h/${UNSET:-${MARK}}", "${UNSET}: its default holds a brace\nwrite a default without braces, as in ${VAR:-default}"},
+	{"http", "http://h/${MARK:-{}", "${MARK}: its default holds a brace\nwrite a default without braces, as in ${VAR:-default}"},
+	{"http", "http://${UNSET:-MARK/x}/", "${UNSET}: it holds a character that no host or port has\na host or a port goes there; a whole URL can be inserted only as the whole value"},
 	{"http", "http://u:MARK%zz@h", "the URL is not valid\na port is a number; percent-encode what is special in user name and password, or insert them with ${VAR}"},
 	{"http", "http://u:MARK#1@h", "the URL is not valid\na port is a number; percent-encode what is special in user name and password, or insert them with ${VAR}"},
 	{"http", "http://u:1#MARK@h", atSign},
@@ -177,10 +209,10 @@ var usageTests = []struct{ kind, in, want string }{
 	{"http", "http://h:/MARK@x", badPort},
 	{"http", "http+unix:///run/x.sock", "the socket's path must stand percent-encoded where a host would\nas in http+unix://%2Frun%2Fapp.sock/health"},
 	{"http", "http+unix://run/x", "the socket's path must stand percent-encoded where a host would\nas in http+unix://%2Frun%2Fapp.sock/health"},
-	{"http", "http://h/${", "a ${ without its }\nwrite ${VAR} or ${file:/path}"},
-	{"http", "http://h/${MARK-}", "a ${…} that holds no variable's name\nwrite ${VAR} or ${file:/path}"},
-	{"http", "http://h/${1A}", "a ${…} that holds no variable's name\nwrite ${VAR} or ${file:/path}"},
-	{"http", "http://h/${}", "a ${…} that holds no variable's name\nwrite ${VAR} or ${file:/path}"},
+	{"http", "http://h/${", "a ${ without its }\nwrite ${VAR}, ${VAR:-default} or ${file:/path}"},
+	{"http", "http://h/${MARK-}", "a ${…} that holds no variable's name\nwrite ${VAR}, ${VAR:-default} or ${file:/path}"},
+	{"http", "http://h/${1A}", "a ${…} that holds no variable's name\nwrite ${VAR}, ${VAR:-default} or ${file:/path}"},
+	{"http", "http://h/${}", "a ${…} that holds no variable's name\nwrite ${VAR}, ${VAR:-default} or ${file:/path}"},
 	{"http", "http://u:${UNSET}@h", "${UNSET}: the variable is not set\nset it where healthcheck runs, or use ${file:/path}"},
 	{"http", "http://u:${file:/no/such}@h", "${file:/no/such}: no such file or directory\ncheck that the file is mounted and that the user of this container may read it"},
 	{"http", "http://u:${file:/dev}@h", "${file:/dev}: not a regular file\ncheck that the file is mounted and that the user of this container may read it"},
@@ -265,6 +297,10 @@ var usageTests = []struct{ kind, in, want string }{
 }
 
 const (
+	space       = "the value holds a space\nwrite %20 for a space in a URL; other checks and options are words of their own, in a variable lines of their own"
+	quote       = "the value begins with a quote\nleave out the quotes that are part of it: in a file of variables NAME=value, in YAML NAME: \"value\" or [\"--option\", \"value\"]"
+	dollar      = "a user name or password begins with a $\nwrite ${VAR} to insert a variable; a $ that belongs to the password is written %24"
+	empty       = "${EMPTY}: the variable is empty\nset it where healthcheck runs, or write a default as in ${VAR:-default}"
 	atSign      = "an @ stands behind the host\npercent-encode what is special in user name and password, or insert them with ${VAR}; an @ in the path or query is written %40"
 	redisAtSign = "an @ stands behind the host\nas in redis://user:password@localhost:6379 or unix://user:password@/run/redis.sock; percent-encode what is special in the password, or insert it with ${VAR}"
 	inPath      = "a parameter stands in the path\nparameters begin with a ?"
@@ -276,11 +312,11 @@ const (
 )
 
 func TestUsageErrors(t *testing.T) {
-	vars := env{"MARK": "MARK", "ODD": "a/b", "CREDS": "u:MARK"}
+	vars := env{"MARK": "MARK", "ODD": "a/b", "CREDS": "u:MARK", "EMPTY": "", "SPACED": "http://h/ MARK"}
 	for _, test := range usageTests {
 		_, err := parseOne(Options{LookupEnv: vars.lookup}, test.kind, test.in)
 		got := usageOf(t, err)
-		if want := "--" + test.kind + " " + test.kind + ": " + test.want; got != want {
+		if want := "--" + test.kind + ": " + test.want; got != want {
 			t.Errorf("Parse(--%s %q):\n got %q\nwant %q", test.kind, test.in, got, want)
 		}
 		if strings.Contains(strings.ReplaceAll(test.want, "${MARK", ""), "MARK") {
@@ -305,7 +341,8 @@ func TestOptionErrors(t *testing.T) {
 		{Options{HTTPHeaders: []string{"MA RK: x"}}, "--http-header: no name and colon in front\nas in --http-header 'Accept: application/json'"},
 		{Options{HTTPHeaders: []string{": MARK"}}, "--http-header: no name and colon in front\nas in --http-header 'Accept: application/json'"},
 		{Options{HTTPHeaders: []string{"X: ${UNSET}"}}, "--http-header X: ${UNSET}: the variable is not set\nset it where healthcheck runs, or use ${file:/path}"},
-		{Options{HTTPHeaders: []string{"X: ${MARK"}}, "--http-header X: a ${ without its }\nwrite ${VAR} or ${file:/path}"},
+		{Options{HTTPHeaders: []string{"X: ${EMPTY}"}, LookupEnv: env{"EMPTY": ""}.lookup}, "--http-header X: ${EMPTY}: the variable is empty\nset it where healthcheck runs, or write a default as in ${VAR:-default}"},
+		{Options{HTTPHeaders: []string{"X: ${MARK"}}, "--http-header X: a ${ without its }\nwrite ${VAR}, ${VAR:-default} or ${file:/path}"},
 		{Options{HTTPHeaders: []string{"X: MARK\r\nY: z"}}, "--http-header X: a control character in the value\na header is one line of text"},
 		{Options{HTTPStatus: "MARK"}, "--http-status: not a list of statuses and ranges\nas in --http-status 200-299,401"},
 		{Options{HTTPStatus: "200,"}, "--http-status: not a list of statuses and ranges\nas in --http-status 200-299,401"},

@@ -17,7 +17,7 @@ func TestPostgresFilesMasked(t *testing.T) {
 		lookup := env{"PLACE": "/no/such/MARK", "PGSYSCONFDIR": dir}.lookup
 		_, err := parseOne(Options{LookupEnv: lookup}, "postgres", "postgres://h/d?"+test.query)
 		got, _, _ := strings.Cut(usageOf(t, err), "\n")
-		if got != "--postgres postgres: "+test.want {
+		if got != "--postgres: "+test.want {
 			t.Errorf("%s: %q, want %q", test.query, got, test.want)
 		}
 	}

@@ -101,6 +101,7 @@ func parsePostgres(env *environment, c *Check, x expanded) error {
 	for _, h := range t.hosts {
 		c.redact.show(h.Host, h.Addr)
 	}
+	c.plain = "use sslmode=disable"
 	c.probe = t.probe
 	return nil
 }
@@ -375,7 +376,11 @@ func (t *pgTarget) startTLS(r *run, conn net.Conn, config *tls.Config) (*tls.Con
 		case answer == 'N' && optional:
 			return nil, nil
 		case answer == 'N':
-			return nil, fail(PhaseTLS, "the server has no TLS, and sslmode="+mode+" wants it")
+			f := fail(PhaseTLS, "the server has no TLS, and sslmode="+mode+" wants it")
+			if mode == "require" { // else the user wants more than a secret connection
+				f.remedy = r.Check.plain
+			}
+			return nil, f
 		}
 	}
 	guarded := &guardedConn{Conn: conn, checked: direct}

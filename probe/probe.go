@@ -56,6 +56,8 @@ type Result struct {
 	Status   Status
 	Phase    Phase  // where it failed; empty unless Status is Failed
 	Message  string // what was seen
+	Detail   string // what the peer's answer says of the failure; may be private, so never exported
+	Remedy   string // what to do about the failure if that is obvious: "use https://"
 	TimedOut bool   // it failed because its deadline passed
 	Start    time.Time
 	Duration time.Duration
@@ -65,15 +67,35 @@ type Result struct {
 	Dependencies []Dependency
 }
 
-// Seen is what was seen, its phase and message as the lines of the command print them.
-func (r *Result) Seen() string {
-	if r.Phase != "" {
-		return string(r.Phase) + ": " + r.Message
+// Seen is what was seen, without the detail: its phase, message and remedy as the status page shows them.
+func (r *Result) Seen() string { return r.line("", MaxLine) }
+
+// MaxLine is a limit for Line that leaves room for all its texts, in bytes.
+const MaxLine = 600
+
+// Line is what was seen, with the detail, as the lines of the command and the log show it. It takes at most limit bytes.
+func (r *Result) Line(limit int) string { return r.line(r.Detail, limit) }
+
+// line joins the texts. If they are too long the message is cut first.
+func (r *Result) line(detail string, limit int) string {
+	head := r.Message
+	switch {
+	case r.Phase != "":
+		head = string(r.Phase) + ": " + head
+	case r.Status == Degraded:
+		head = "degraded: " + head
 	}
-	if r.Status == Degraded {
-		return "degraded: " + r.Message
+	tail := ""
+	if detail != "" {
+		tail = ": " + detail
 	}
-	return r.Message
+	if r.Remedy != "" {
+		tail += " (" + r.Remedy + ")"
+	}
+	if len(tail) <= limit/2 {
+		return cut(head, limit-len(tail)) + tail
+	}
+	return cut(head+tail, limit)
 }
 
 // A Check is one target and how to judge it. It is safe for concurrent use.
@@ -83,6 +105,8 @@ type Check struct {
 	Target string // for people: without user-info that could be a secret, query values masked
 
 	address string // HOST:PORT of an http or tcp check, empty for a socket
+	plain   string // the remedy for TLS with a server that has none, "use http://"; may be empty
+	secure  string // the remedy for plain text with a server that wants TLS, "use https://"; may be empty
 	timeout time.Duration
 	redact  redactor
 	probe   prober
@@ -138,6 +162,15 @@ func Within(where string, err error) error {
 	return err
 }
 
+// BeginsWithQuote reports whether a value begins with a quote, as it does if it was quoted once too often.
+func BeginsWithQuote(value string) bool {
+	return strings.HasPrefix(value, `"`) || strings.HasPrefix(value, "'")
+}
+
+// ErrQuote is for a value that begins with a quote.
+var ErrQuote = Usagef(`leave out the quotes that are part of it: in a file of variables NAME=value, in YAML NAME: "value" or ["--option", "value"]`,
+	"the value begins with a quote")
+
 // Parse makes checks of specs, in their order. It reads the files and variables that they name, and does not touch
 // the network. Its error is a *UsageError.
 func Parse(specs []Spec, o Options) ([]*Check, error) {
@@ -165,9 +198,9 @@ func Parse(specs []Spec, o Options) ([]*Check, error) {
 				c.Name = fmt.Sprintf("%s-%d", c.Type, n)
 			}
 		}
-		where := spec.Source + " " + c.Name
-		if name != "" && !strings.ContainsAny(value, ":$") { // perhaps no name, but a password in base64
-			where = spec.Source
+		where := spec.Source
+		if c.Name != c.Type && (name == "" || strings.ContainsAny(value, ":$")) { // else it may be no name, but a password in base64
+			where += " " + c.Name
 		}
 		if len(c.Name) > maxName {
 			return nil, Usagef("choose a shorter one", "%s: the name before = is longer than %d characters", spec.Source, maxName)
@@ -175,11 +208,17 @@ func Parse(specs []Spec, o Options) ([]*Check, error) {
 		if slices.ContainsFunc(checks, func(other *Check) bool { return other.Name == c.Name }) {
 			return nil, Usagef("give each check a name of its own, as in "+spec.Source+" NAME=…", "%s: two checks are named %s", spec.Source, c.Name)
 		}
+		if BeginsWithQuote(value) {
+			return nil, Within(where, ErrQuote)
+		}
 		x, err := env.expand(c.Type, value)
 		if err != nil {
 			return nil, Within(where, err)
 		}
 		c.redact.add(x.secrets...)
+		if err := checkSpaces(c.Type, x.text); err != nil {
+			return nil, Within(where, err)
+		}
 		if err := parsers[c.Type](env, c, x); err != nil {
 			return nil, Within(where, err)
 		}
@@ -236,6 +275,7 @@ func (c *Check) Run(ctx context.Context) Result {
 	r.Duration = time.Since(r.Start)
 	if f != nil {
 		r.Status, r.Phase, r.Message, r.TimedOut = Failed, f.phase, f.text, f.timedOut
+		r.Detail, r.Remedy = f.detail, f.remedy
 	}
 	r.Message = cut(r.Message, maxMessage)
 	return r.Result

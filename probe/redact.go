@@ -61,12 +61,16 @@ func (r *redactor) show(public ...string) {
 // clean makes a peer's text fit to be shown: without secrets, on one line, printable, and not too long. A server's own standard
 // text is shown as it is.
 func (r *redactor) clean(s string) string {
+	return cut(escapeUnprintable(r.withoutSecrets(s)), maxMessage)
+}
+
+// withoutSecrets is clean without the escapes and the cut.
+func (r *redactor) withoutSecrets(s string) string {
 	s = s[:min(len(s), maxText)]
-	text, ok := r.knownText(s)
-	if !ok {
-		text = r.redact(s)
+	if text, ok := r.knownText(s); ok {
+		return text
 	}
-	return cut(escapeUnprintable(text), maxMessage)
+	return r.redact(s)
 }
 
 // redact masks the secrets that were added, and others by their shape.

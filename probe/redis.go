@@ -102,6 +102,12 @@ func parseRedis(env *environment, c *Check, x expanded) error {
 		t.auth = t.user+t.password != "" // a user with nopass has an empty one
 	}
 	c.redact.add(t.password)
+	switch {
+	case t.host != "":
+		c.plain = "use " + strings.TrimSuffix(scheme, "s") + "://"
+	case t.network == "tcp":
+		c.secure = "use " + scheme + "s://"
+	}
 
 	shown := &url.URL{Scheme: scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
 	if scheme == "unix" {

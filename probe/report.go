@@ -50,7 +50,7 @@ func lines(results []Result, limit int, colour bool) string {
 	rows := make([][4]string, len(results))
 	var width [4]int
 	for i, r := range results {
-		rows[i] = [4]string{cut(r.Check.Name, limit), cut(r.Check.Target, limit), cut(r.Seen(), limit), FormatDuration(r.Duration)}
+		rows[i] = [4]string{cut(r.Check.Name, limit), cut(r.Check.Target, limit), r.Line(limit), FormatDuration(r.Duration)}
 		for c, cell := range rows[i] {
 			width[c] = max(width[c], columns(cell))
 		}
@@ -156,6 +156,12 @@ func appendDocument(b []byte, results []Result, n, limit int) []byte {
 			member("phase", string(r.Phase))
 		}
 		member("message", cut(r.Message, limit))
+		if r.Detail != "" && limit > 0 {
+			member("detail", cut(r.Detail, limit))
+		}
+		if r.Remedy != "" && limit > 0 {
+			member("remedy", r.Remedy)
+		}
 		b = append(b, `,"duration_seconds":`...)
 		b = strconv.AppendFloat(b, r.Duration.Round(time.Microsecond).Seconds(), 'f', -1, 64)
 		if len(r.Dependencies) > 0 && limit > 0 {

@@ -56,6 +56,30 @@ ok    c  t  200 ..........  0.0ms
 	}
 }
 
+// A detail and a remedy stand at the end. If there is no room the message is cut first.
+func TestLine(t *testing.T) {
+	long := strings.Repeat("x", 400)
+	for _, test := range []struct {
+		r     Result
+		limit int
+		want  string
+	}{
+		{Result{Status: Failed, Phase: PhaseReply, Message: "503", Detail: "locked", Remedy: "wait"}, 100, "reply: 503: locked (wait)"},
+		{Result{Status: Failed, Phase: PhaseReply, Message: long, Detail: "locked", Remedy: "wait"}, 40, "reply: xxxxxxxxxxxxxxx…: locked (wait)"},
+		{Result{Status: Failed, Phase: PhaseReply, Message: "503", Detail: long}, 20, "reply: 503: xxxxx…"},
+		{Result{Status: Degraded, Message: "200"}, 100, "degraded: 200"},
+	} {
+		if got := test.r.Line(test.limit); got != test.want {
+			t.Errorf("Line(%d) of %+v is %q, want %q", test.limit, test.r, got, test.want)
+		}
+	}
+	r := result("a", "t", Failed, PhaseReply, "503", 0)
+	r.Detail, r.Remedy = "locked", "wait"
+	if got := JSON([]Result{r}, MaxOutput); !strings.Contains(got, `"message":"503","detail":"locked","remedy":"wait",`) {
+		t.Errorf("JSON: %s", got)
+	}
+}
+
 // Whatever the peers say and however many there are, a report takes no more than its limit, is whole, and shows what failed first.
 func TestReportsAreBounded(t *testing.T) {
 	for _, n := range []int{1, 10, 100, 1000} {

@@ -6,8 +6,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"net"
 	"strings"
+
+	"alfred/healthcheck/wire"
 )
 
 // TLSOptions are the --tls-* options, for https, rediss and postgres alike.
@@ -123,7 +126,12 @@ func handshake(r *run, conn net.Conn, config *tls.Config) (*tls.Conn, *failure) 
 	t := tls.Client(conn, config)
 	if err := t.Handshake(); err != nil {
 		conn.Close()
-		return nil, r.failIO(PhaseTLS, err)
+		f := r.failIO(PhaseTLS, err)
+		f.remedy = cmp.Or(f.remedy, certificateRemedy(err, config))
+		if f.timedOut && r.Check.Type == "redis" { // a ClientHello has no line end, so Redis without TLS waits for the rest of a command
+			f.remedy = r.Check.plain + " if it does not speak TLS"
+		}
+		return nil, f
 	}
 	for _, cert := range t.ConnectionState().PeerCertificates {
 		if r.CertExpiry.IsZero() || cert.NotAfter.Before(r.CertExpiry) {
@@ -131,4 +139,20 @@ func handshake(r *run, conn net.Conn, config *tls.Config) (*tls.Conn, *failure) 
 		}
 	}
 	return t, nil
+}
+
+// certificateRemedy is what to do about a certificate that does not verify; "" if that is not obvious.
+func certificateRemedy(err error, config *tls.Config) string {
+	var (
+		authority x509.UnknownAuthorityError
+		host      x509.HostnameError
+		pgHost    *wire.PGHostError
+	)
+	switch {
+	case errors.As(err, &authority) && config.RootCAs == nil: // else it is not of the CA that was given
+		return "trust it with --tls-ca FILE"
+	case errors.As(err, &host), errors.As(err, &pgHost):
+		return "accept its name with --tls-server-name NAME"
+	}
+	return ""
 }

@@ -88,7 +88,7 @@ func wait(ctx context.Context, checks []*Check, limits Limits, report, note func
 		case <-first.Done():
 		case <-time.After(backoff):
 		}
-		if first.Err() != nil {
+		if isOver(first) {
 			return results
 		}
 	}
@@ -98,6 +98,13 @@ func endsBefore(a, b context.Context) bool {
 	at, _ := a.Deadline()
 	bt, _ := b.Deadline()
 	return at.Before(bt)
+}
+
+// isOver reports whether a context's deadline has passed. Its Err is nil until its timer has fired, which may be a little later than
+// a dial that has already given up because of the deadline.
+func isOver(ctx context.Context) bool {
+	deadline, _ := ctx.Deadline()
+	return ctx.Err() != nil || !time.Now().Before(deadline)
 }
 
 // runRound runs every check once. If a limit cuts a run short, the check's result of the round before is returned, unless all
@@ -111,7 +118,7 @@ func runRound(list []*waiting) []Result {
 	running.Wait()
 	merged := slices.Clone(results)
 	for i, w := range list {
-		if results[i].TimedOut && w.ctx.Err() != nil && w.last.Check != nil {
+		if results[i].TimedOut && isOver(w.ctx) && w.last.Check != nil {
 			merged[i] = w.last
 		}
 	}

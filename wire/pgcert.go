@@ -17,7 +17,7 @@ import (
 //   - The common name counts like a dNSName if no subjectAltName is of the host's own type, name or address. The first one
 //     counts if there are several.
 //
-// The names in its error are the peer's bytes.
+// Its error is a *PGHostError.
 func MatchPGHost(cert *x509.Certificate, host string) error {
 	addr, err := netip.ParseAddr(host)
 	isAddr := err == nil && addr.Zone() == ""
@@ -45,11 +45,22 @@ func MatchPGHost(cert *x509.Certificate, host string) error {
 	}
 	switch len(names) {
 	case 0:
-		return fmt.Errorf("certificate names no host, wanted %s", host)
+		return pgHostErrorf("certificate names no host, wanted %s", host)
 	case 1:
-		return fmt.Errorf("certificate is valid for %s, not %s", names[0], host)
+		return pgHostErrorf("certificate is valid for %s, not %s", names[0], host)
 	}
-	return fmt.Errorf("certificate is valid for %s and %d more, not %s", names[0], len(names)-1, host)
+	return pgHostErrorf("certificate is valid for %s and %d more, not %s", names[0], len(names)-1, host)
+}
+
+// A PGHostError says that a certificate does not name a host.
+type PGHostError struct {
+	What string // lower case, without a period; its names are the peer's bytes
+}
+
+func (e *PGHostError) Error() string { return e.What }
+
+func pgHostErrorf(format string, args ...any) error {
+	return &PGHostError{fmt.Sprintf(format, args...)}
 }
 
 // matchDNSName compares a name in a certificate with a host. A name with a zero byte matches nothing.

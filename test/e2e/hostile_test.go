@@ -183,7 +183,7 @@ func TestHostileRedis(t *testing.T) {
 		{name: "TLS: a byte a second", script: dripping("\x16\x03\x03\x40\x00\x02\xff\xff\xff"), seen: "tls: " + late},
 		{name: "TLS: endless handshake", script: endless("", "\x16\x03\x03\x00\x04\x02\xff\xff\xff"), seen: "tls: handshake message of length 16777215 bytes exceeds maximum of 65536 bytes"},
 		{name: "TLS: endless records", script: endless("", "\x16\x03\x03\x00\x00"), seen: "tls: unexpected message"},
-		{name: "TLS: endless text", script: endless("", "hello"), seen: "tls: the server does not speak TLS"},
+		{name: "TLS: endless text", script: endless("", "hello"), seen: "tls: the server does not speak TLS (use redis://)"},
 	})
 }
 

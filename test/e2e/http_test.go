@@ -31,17 +31,17 @@ func TestHTTPStatus(t *testing.T) {
 	check(t, vars{"at": "http://" + host, "closed": closedAddr(t)}, []row{
 		{"--http $at", 0, "ok    http  $at  200 OK"},
 		{"--http $at/204", 0, "ok    http  $at/204  204 No Content"},
-		{"--http $at/401", 1, "FAIL  http  $at/401  reply: 401 Unauthorized"},
-		{"--http $at/404", 1, "FAIL  http  $at/404  reply: 404 Not Found"},
-		{"--http $at/500", 1, "FAIL  http  $at/500  reply: 500 Internal Server Error"},
-		{"--http $at/503", 1, "FAIL  http  $at/503  reply: 503 Service Unavailable"},
+		{"--http $at/401", 1, "FAIL  http  $at/401  reply: 401 Unauthorized: all is well"},
+		{"--http $at/404", 1, "FAIL  http  $at/404  reply: 404 Not Found: all is well"},
+		{"--http $at/500", 1, "FAIL  http  $at/500  reply: 500 Internal Server Error: all is well"},
+		{"--http $at/503", 1, "FAIL  http  $at/503  reply: 503 Service Unavailable: all is well"},
 		{"--http $at/299", 0, "ok    http  $at/299  299 status code 299"}, // net/http's reason phrase
 		{"--http-status 200-299,401 --http $at/401", 0, "ok    http  $at/401  401 Unauthorized"},
-		{"--http-status 200-299,401 --http $at/402", 1, "FAIL  http  $at/402  reply: 402 Payment Required"},
-		{"--http-status 404 --http $at", 1, "FAIL  http  $at  reply: 200 OK"},
+		{"--http-status 200-299,401 --http $at/402", 1, "FAIL  http  $at/402  reply: 402 Payment Required: all is well"},
+		{"--http-status 404 --http $at", 1, "FAIL  http  $at  reply: 200 OK: all is well"},
 		{"--http-body well$ --http $at", 0, "ok    http  $at  200 OK"},
-		{"--http-body broken --http $at", 1, "FAIL  http  $at  reply: 200 OK, body does not match --http-body"},
-		{"--http-body well --http $at/500", 1, "FAIL  http  $at/500  reply: 500 Internal Server Error"},
+		{"--http-body broken --http $at", 1, "FAIL  http  $at  reply: 200 OK, body does not match --http-body: all is well"},
+		{"--http-body well --http $at/500", 1, "FAIL  http  $at/500  reply: 500 Internal Server Error: all is well"},
 		{"--http http://$closed", 1, "FAIL  http  http://$closed  connect: connection refused"},
 		{"--http http://no..such.host/", 1, "FAIL  http  http://no..such.host/  resolve: no such host"},
 	})
@@ -156,11 +156,11 @@ func TestHTTPRedirect(t *testing.T) {
 		}
 	})
 	check(t, vars{"at": "http://" + host}, []row{
-		{"--http $at/1", 0, "ok    http  $at/1  200 OK"},
-		{"--http $at/10", 0, "ok    http  $at/10  200 OK"},
+		{"--http $at/1", 0, "ok    http  $at/1  200 OK after redirect to /0"},
+		{"--http $at/10", 0, "ok    http  $at/10  200 OK after redirect to /0"},
 		{"--http $at/11", 1, "FAIL  http  $at/11  reply: more than 10 redirects"},
 		{"--http $at/loop", 1, "FAIL  http  $at/loop  reply: more than 10 redirects"},
-		{"--http $at/broken", 1, "FAIL  http  $at/broken  reply: 500 Internal Server Error"},
+		{"--http $at/broken", 1, "FAIL  http  $at/broken  reply: 500 Internal Server Error after redirect to /500"},
 	})
 	run(t, nil, "--http", "http://app:secret@"+host+"/other", "--http-header", "X-Token: secret", "--http-header", "Cookie: secret")
 	header := last().Header
@@ -248,14 +248,14 @@ func TestHTTPS(t *testing.T) {
 		{"--tls-ca $ca --http https://$good", 0, "ok    http  https://$good  200 OK"},
 		{"--tls-ca $ca --http $local", 0, "ok    http  $local  200 OK"},
 		{"HEALTHCHECK_TLS_CA=$ca --http $local", 0, "ok    http  $local  200 OK"},
-		{"--http $local", 1, "FAIL  http  $local  tls: certificate signed by unknown authority"},
+		{"--http $local", 1, "FAIL  http  $local  tls: certificate signed by unknown authority (trust it with --tls-ca FILE)"},
 		{"--tls-ca $stranger --http $local", 1, "FAIL  http  $local  tls: certificate signed by unknown authority…"},
 		{"--tls-insecure --http $local", 0, "ok    http  $local  200 OK"},
 		{"--tls-ca $ca --http $other", 1,
-			"FAIL  http  $other  tls: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs"},
+			"FAIL  http  $other  tls: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs (accept its name with --tls-server-name NAME)"},
 		{"--tls-ca $ca --http $other --tls-server-name db.example", 0, "ok    http  $other  200 OK"},
 		{"--tls-ca $ca --http $local --tls-server-name db.example", 1,
-			"FAIL  http  $local  tls: certificate is valid for localhost, not db.example"},
+			"FAIL  http  $local  tls: certificate is valid for localhost, not db.example (accept its name with --tls-server-name NAME)"},
 		{"--tls-ca $ca --http $expired", 1,
 			"FAIL  http  $expired  tls: certificate has expired or is not yet valid: current time … is after …"},
 		{"--tls-ca $ca --http $mutual", 1, "FAIL  http  $mutual  tls: the server refuses: certificate required"},
@@ -263,8 +263,8 @@ func TestHTTPS(t *testing.T) {
 		{"--tls-ca $ca --http $mutual --tls-cert $foreigncert --tls-key $foreignkey", 1,
 			"FAIL  http  $mutual  tls: the server refuses: unknown certificate authority"},
 		{"--tls-ca $ca --http $old", 1, "FAIL  http  $old  tls: the server refuses: protocol version not supported"},
-		{"--tls-ca $ca --http $plain", 1, "FAIL  http  $plain  tls: the server does not speak TLS"},
-		{"--http http://$good", 1, "FAIL  http  http://$good  reply: 400 Bad Request"},
+		{"--tls-ca $ca --http $plain", 1, "FAIL  http  $plain  tls: the server does not speak TLS (use http://)"},
+		{"--http http://$good", 1, "FAIL  http  http://$good  reply: 400 Bad Request (use https://)"},
 	})
 }
 
@@ -281,13 +281,13 @@ func TestNginx(t *testing.T) {
 	check(t, vars{"at": "http://localhost:" + s.Port, "socket": "http+unix://" + url.PathEscape(s.HTTPSocket()),
 		"tlsAt": "https://localhost:" + secure.Port, "secureport": secure.Port, "ca": ca.File}, []row{
 		{"--http $at/health", 0, `ok    http  $at/health  200 OK, status "ok", database ok`},
-		{"--http $at/moved", 0, `ok    http  $at/moved  200 OK, status "ok", database ok`},
+		{"--http $at/moved", 0, `ok    http  $at/moved  200 OK after redirect to /health, status "ok", database ok`},
 		{"--http $at/loop", 1, "FAIL  http  $at/loop  reply: more than 10 redirects"},
 		{"--http $at/none", 1, "FAIL  http  $at/none  reply: 404 Not Found"},
 		{"--http $at/error", 1, "FAIL  http  $at/error  reply: 500 Internal Server Error"},
 		{"--http $socket/health", 0, `ok    http  $socket/health  200 OK, status "ok", database ok`},
 		{"--http $tlsAt/health --tls-ca $ca", 0, `ok    http  $tlsAt/health  200 OK, status "ok", database ok`},
-		{"--http $tlsAt/health", 1, "FAIL  http  $tlsAt/health  tls: certificate signed by unknown authority"},
-		{"--http http://localhost:$secureport", 1, "FAIL  http  http://localhost:$secureport  reply: 400 Bad Request"},
+		{"--http $tlsAt/health", 1, "FAIL  http  $tlsAt/health  tls: certificate signed by unknown authority (trust it with --tls-ca FILE)"},
+		{"--http http://localhost:$secureport", 1, "FAIL  http  http://localhost:$secureport  reply: 400 Bad Request (use https://)"},
 	})
 }

@@ -65,8 +65,8 @@ func TestWrapperUsage(t *testing.T) {
 		{"--stop-signal TERM:INT:HUP -- true", 125, `--stop-signal: unknown signal "INT:HUP"`},
 		{"--success-status -1 -- true", 125, "--success-status: a status is a number from 0 to 255"},
 		{"--success-status TERM -- true", 125, "--success-status: a status is a number from 0 to 255"},
-		{"--tcp localhost -- true", 125, "--tcp tcp: HOST:PORT is wanted"},
-		{"--redis redis://:${NO_SUCH}@localhost -- true", 125, "--redis redis: ${NO_SUCH}: the variable is not set"},
+		{"--tcp localhost -- true", 125, "--tcp: HOST:PORT is wanted"},
+		{"--redis redis://:${NO_SUCH}@localhost -- true", 125, "--redis: ${NO_SUCH}: the variable is not set"},
 
 		// In the environment.
 		{"HEALTHCHECK_KILL_AFTER=soon -- true", 125, "HEALTHCHECK_KILL_AFTER: not a duration"},
@@ -76,7 +76,7 @@ func TestWrapperUsage(t *testing.T) {
 			"HEALTHCHECK_SUCCESS_STATUS: a status is a number from 0 to 255"},
 		{"HEALTHCHECK_SIGNAL_GROUP=si -- true", 125, "HEALTHCHECK_SIGNAL_GROUP: it is true or false"},
 		{"HEALTHCHECK_EXPORT_PROM=nowhere -- true", 125, "HEALTHCHECK_EXPORT_PROM: not an address to listen on"},
-		{"HEALTHCHECK_TCP=localhost -- true", 125, "HEALTHCHECK_TCP tcp: HOST:PORT is wanted"},
+		{"HEALTHCHECK_TCP=localhost -- true", 125, "HEALTHCHECK_TCP: HOST:PORT is wanted"},
 		{"HEALTHCHECK_INTERVAL=1 --export-prom :0 --tcp localhost:80", 125, "HEALTHCHECK_INTERVAL: a duration has a unit"},
 	})
 }

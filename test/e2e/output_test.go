@@ -37,9 +37,9 @@ func TestEnvironment(t *testing.T) {
 		{"HEALTHCHECK_TCP=$open HEALTHCHECK_EXPORT_PROM=:9091 HEALTHCHECK_WAIT=nonsense HEALTHCHECK_KILL_AFTER=nonsense HEALTHCHECK_STOP_SIGNAL=nonsense HEALTHCHECK_SIGNAL_GROUP=nonsense HEALTHCHECK_SUCCESS_STATUS=nonsense HEALTHCHECK_INTERVAL=nonsense", 0,
 			"ok    tcp  $open  connected"},
 		{"HEALTHCHECK_TCP=$closed HEALTHCHECK_WAIT=1h", 1, "FAIL  tcp  $closed  connect: connection refused"},
-		{"HEALTHCHECK_TCP=nonsense", 125, "HEALTHCHECK_TCP tcp: HOST:PORT is wanted"},
+		{"HEALTHCHECK_TCP=nonsense", 125, "HEALTHCHECK_TCP: HOST:PORT is wanted"},
 		{"HEALTHCHECK_TCP=", 125, "no check is named"},
-		{"HEALTHCHECK_HTTP=localhost:80", 125, "HEALTHCHECK_HTTP http: a URL begins with http:// or https://"},
+		{"HEALTHCHECK_HTTP=localhost:80", 125, "HEALTHCHECK_HTTP: a URL begins with http:// or https://"},
 	})
 }
 
@@ -79,7 +79,7 @@ func TestExpand(t *testing.T) {
 		{"PORT=$port --tcp 127.0.0.1:${PORT}", 0, "ok    tcp  $open  connected"},
 		{"A=$open --tcp db=${A}", 0, "ok    db  $open  connected"},
 		{"A=$open HEALTHCHECK_TCP=${A}", 0, "ok    tcp  $open  connected"},
-		{"--http http://u:${PW}@localhost", 125, "--http http: ${PW}: the variable is not set"},
+		{"--http http://u:${PW}@localhost", 125, "--http: ${PW}: the variable is not set"},
 		// An empty password is a password that the server refuses, not a crash.
 		{"--http http://u:${file:$empty}@$host", 1, "FAIL  http  $at  reply: 403 Forbidden"},
 	})

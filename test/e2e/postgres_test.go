@@ -234,7 +234,7 @@ func pgTLS(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 		{"--postgres postgres://scram:$password@localhost:$secure/app?sslmode=verify-full&sslrootcert=system", 1,
 			"FAIL  postgres  postgres://scram@localhost:$secure/app  tls: certificate signed by unknown authority…"},
 		{"--postgres postgres://scram:$password@localhost:$secure/app?sslmode=verify-full&sslrootcert=$ca --tls-server-name db.example", 1,
-			"FAIL  postgres  postgres://scram@localhost:$secure/app  tls: certificate is valid for localhost and 2 more, not db.example"},
+			"FAIL  postgres  postgres://scram@localhost:$secure/app  tls: certificate is valid for localhost and 2 more, not db.example (accept its name with --tls-server-name NAME)"},
 		{"--postgres postgres://scram:$password@localhost:$secure/app?sslmode=verify-ca&sslrootcert=$ca --tls-server-name db.example", 0,
 			"ok    postgres  postgres://scram@localhost:$secure/app  $pgOK"},
 		{"--postgres postgres://cert:$password@localhost:$secure/app?sslmode=require&sslcert=$cert&sslkey=$key", 0,
@@ -256,11 +256,11 @@ func pgTLS(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 		{"--postgres postgres://scram:$password@localhost:$plain/app?sslmode=disable", 0,
 			"ok    postgres  postgres://scram@localhost:$plain/app  $pgOK"},
 		{"--postgres postgres://scram:$password@localhost:$plain/app?sslmode=require", 1,
-			"FAIL  postgres  postgres://scram@localhost:$plain/app  tls: the server has no TLS, and sslmode=require wants it"},
+			"FAIL  postgres  postgres://scram@localhost:$plain/app  tls: the server has no TLS, and sslmode=require wants it (use sslmode=disable)"},
 		{"--postgres postgres://scram:$password@localhost:$plain/app?sslmode=verify-full&sslrootcert=$ca", 1,
 			"FAIL  postgres  postgres://scram@localhost:$plain/app  tls: the server has no TLS, and sslmode=verify-full wants it"},
 		{"--postgres postgres://scram:$password@localhost:$secure/app?sslmode=verify-full&sslrootcert=/no/such", 125,
-			"--postgres postgres: sslrootcert /no/such: no such file or directory"},
+			"--postgres: sslrootcert /no/such: no such file or directory"},
 	}, "SSL_CERT_FILE="+stranger.File) // the system's CAs are not ours
 }
 

@@ -22,8 +22,8 @@ func TestTCP(t *testing.T) {
 		{"--tcp localhost:$port", 0, "ok    tcp  localhost:$port  connected"},
 		{"--tcp $closed", 1, "FAIL  tcp  $closed  connect: connection refused"},
 		{"--tcp no..such.host:80", 1, "FAIL  tcp  no..such.host:80  resolve: no such host"},
-		{"--tcp localhost", 125, "--tcp tcp: HOST:PORT is wanted"},
-		{"--tcp localhost:0", 125, "--tcp tcp: the port is missing or not valid"},
+		{"--tcp localhost", 125, "--tcp: HOST:PORT is wanted"},
+		{"--tcp localhost:0", 125, "--tcp: the port is missing or not valid"},
 	}
 	if testbed.HasIPv6() {
 		l, err := net.Listen("tcp", "[::1]:0")
@@ -76,14 +76,14 @@ func TestUsage(t *testing.T) {
 		{"--tcpp localhost:80", 125, "unknown option --tcpp\ndid you mean --tcp? healthcheck --help lists every option"},
 		{"--tcp localhost:80 --timeout 5", 125, "--timeout: a duration has a unit\nwrite 5s for seconds"},
 		{"--http localhost:8080/health", 125,
-			"--http http: a URL begins with http:// or https://\nwrite http://localhost:8080/health"},
-		{"--http redis://localhost", 125, "--http http: a redis:// URL belongs to --redis\nwrite --redis before it"},
-		{"--redis localhost:6379", 125, "--redis redis: a URL begins with redis://, rediss:// or unix://\nwrite redis://localhost:6379"},
+			"--http: a URL begins with http:// or https://\nwrite http://localhost:8080/health"},
+		{"--http redis://localhost", 125, "--http: a redis:// URL belongs to --redis\nwrite --redis before it"},
+		{"--redis localhost:6379", 125, "--redis: a URL begins with redis://, rediss:// or unix://\nwrite redis://localhost:6379"},
 		{"--postgres postgresql+asyncpg://app@db/app", 125,
-			"--postgres postgres: scheme: names a driver\n" +
+			"--postgres: scheme: names a driver\n" +
 				"leave out the + and the driver's name: postgresql://…"},
-		{"--postgres postgres://db/app?schema=public", 125, "--postgres postgres: parameter schema: unknown"},
-		{"PGSSLMODE=sometimes --postgres postgres://db/app", 125, "--postgres postgres: PGSSLMODE: parameter sslmode: unknown value"},
+		{"--postgres postgres://db/app?schema=public", 125, "--postgres: parameter schema: unknown"},
+		{"PGSSLMODE=sometimes --postgres postgres://db/app", 125, "--postgres: PGSSLMODE: parameter sslmode: unknown value"},
 	})
 }
 

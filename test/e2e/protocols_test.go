@@ -119,22 +119,22 @@ func pgCertificateName(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	}{
 		{testbed.Leaf{CommonName: "DB.example.org", Names: []string{}}, map[string]string{
 			"db.example.org": "",
-			"db.example.com": "tls: certificate is valid for DB.example.org, not db.example.com",
+			"db.example.com": "tls: certificate is valid for DB.example.org, not db.example.com (accept its name with --tls-server-name NAME)",
 		}},
 		{testbed.Leaf{CommonName: "*.example.org", Names: []string{}}, map[string]string{
 			"db.example.org":   "",
-			"a.db.example.org": "tls: certificate is valid for *.example.org, not a.db.example.org",
-			"example.org":      "tls: certificate is valid for *.example.org, not example.org",
+			"a.db.example.org": "tls: certificate is valid for *.example.org, not a.db.example.org (accept its name with --tls-server-name NAME)",
+			"example.org":      "tls: certificate is valid for *.example.org, not example.org (accept its name with --tls-server-name NAME)",
 		}},
 		{testbed.Leaf{CommonName: "127.0.0.1", Names: []string{"db.example.org"}}, map[string]string{
 			"db.example.org": "",
 			"127.0.0.1":      "", // libpq compares the common name with an address if no SAN is one
-			"db.example.com": "tls: certificate is valid for db.example.org, not db.example.com",
+			"db.example.com": "tls: certificate is valid for db.example.org, not db.example.com (accept its name with --tls-server-name NAME)",
 		}},
 		{testbed.Leaf{CommonName: "db.example.org", Names: []string{"127.0.0.1", "db.example.com"}}, map[string]string{
 			"127.0.0.1":      "",
 			"db.example.com": "",
-			"db.example.org": "tls: certificate is valid for …, not db.example.org",
+			"db.example.org": "tls: certificate is valid for …, not db.example.org (accept its name with --tls-server-name NAME)",
 		}},
 	} {
 		s := cluster.Presenting(ca.Issue(t, test.leaf)).Start(t)
@@ -181,20 +181,20 @@ func pgService(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 		{"HOME=$home --postgres postgres://?service=plain", 1, "FAIL  postgres  postgres://trust@$plain/app  tls: the server has no TLS…"},
 
 		{"HOME=$home --postgres postgres://?service=none", 125,
-			"--postgres postgres: service none is not defined in $home/.pg_service.conf…\n…"},
+			"--postgres: service none is not defined in $home/.pg_service.conf…\n…"},
 		{"PGSERVICE=none PGSERVICEFILE=$file/good PGSYSCONFDIR=$system --postgres postgres://", 125,
-			"--postgres postgres: service none is not defined in $file/good, $system/pg_service.conf\n…"},
+			"--postgres: service none is not defined in $file/good, $system/pg_service.conf\n…"},
 		{"PGSERVICE=shop PGSERVICEFILE=$file/missing --postgres postgres://", 125,
-			"--postgres postgres: service file $file/missing: no such file or directory\n…"},
+			"--postgres: service file $file/missing: no such file or directory\n…"},
 		{"PGSERVICE=shop PGSERVICEFILE=$file/unknown --postgres postgres://", 125,
-			"--postgres postgres: service file $file/unknown: line 3: parameter usr: unknown\n…"},
-		{"PGSERVICE=shop PGSERVICEFILE=$file/blank --postgres postgres://", 125, "--postgres postgres: service file $file/blank: line 2: …\n…"},
+			"--postgres: service file $file/unknown: line 3: parameter usr: unknown\n…"},
+		{"PGSERVICE=shop PGSERVICEFILE=$file/blank --postgres postgres://", 125, "--postgres: service file $file/blank: line 2: …\n…"},
 		{"PGSERVICE=shop PGSERVICEFILE=$file/nested --postgres postgres://", 125,
-			"--postgres postgres: service file $file/nested: line 2: a service inside a service\n…"},
-		{"PGSERVICE=shop PGSERVICEFILE=$file/noequal --postgres postgres://", 125, "--postgres postgres: service file $file/noequal: line 2: …\n…"},
-		{"PGSERVICE=shop PGSERVICEFILE=$file/ldap --postgres postgres://", 125, "--postgres postgres: service file $file/ldap: line 2: an LDAP lookup…\n…"},
+			"--postgres: service file $file/nested: line 2: a service inside a service\n…"},
+		{"PGSERVICE=shop PGSERVICEFILE=$file/noequal --postgres postgres://", 125, "--postgres: service file $file/noequal: line 2: …\n…"},
+		{"PGSERVICE=shop PGSERVICEFILE=$file/ldap --postgres postgres://", 125, "--postgres: service file $file/ldap: line 2: an LDAP lookup…\n…"},
 		{"PGSERVICE=shop PGSERVICEFILE=$file/value --postgres postgres://", 125,
-			"--postgres postgres: service file $file/value: line 2: parameter sslmode: unknown value\n…"},
+			"--postgres: service file $file/value: line 2: parameter sslmode: unknown value\n…"},
 	})
 }
 
@@ -229,19 +229,19 @@ func pgSecurityParameters(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA
 		{"PGSSLMINPROTOCOLVERSION=TLSv1.3 --postgres postgres://trust@$at/app?sslmode=require", 1, "FAIL  postgres  …  tls: …version…"},
 		{"--postgres postgres://trust@$at/app?sslmode=require&ssl_max_protocol_version=TLSv1.2&sslsni=0", 0, "ok    postgres  …  $pgOK"},
 		{"--postgres postgres://trust@$at/app?sslmode=require&ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=TLSv1.2", 125,
-			"--postgres postgres: parameter ssl_min_protocol_version: …"},
-		{"--postgres postgres://trust@$at/app?gssencmode=require", 125, "--postgres postgres: parameter gssencmode: …"},
-		{"PGGSSENCMODE=require --postgres postgres://trust@$at/app", 125, "--postgres postgres: PGGSSENCMODE: parameter gssencmode: …"},
+			"--postgres: parameter ssl_min_protocol_version: …"},
+		{"--postgres postgres://trust@$at/app?gssencmode=require", 125, "--postgres: parameter gssencmode: …"},
+		{"PGGSSENCMODE=require --postgres postgres://trust@$at/app", 125, "--postgres: PGGSSENCMODE: parameter gssencmode: …"},
 		{"PGGSSENCMODE=disable PGKRBSRVNAME=x --postgres postgres://trust@$at/app", 0, "ok    postgres  …  $pgOK"},
 		{"--postgres postgres://trust@$at/app?keepalives=1&keepalives_idle=9&keepalives_interval=9&keepalives_count=9&tcp_user_timeout=0&client_encoding=UTF8&sslcompression=0&krbsrvname=postgres&gssencmode=prefer&fallback_application_name=x", 0,
 			"ok    postgres  …  $pgOK"},
 	})
 	// psql passes where healthcheck refuses a revocation list, and psql 15 does not know sslcertmode.
 	check(t, v, []row{
-		{"PGSSLCRL=/no/such --postgres postgres://trust@$at/app?sslmode=verify-ca&sslrootcert=$ca", 125, "--postgres postgres: PGSSLCRL: …"},
-		{"PGSSLCRLDIR=/no/such --postgres postgres://trust@$at/app?sslmode=verify-ca&sslrootcert=$ca", 125, "--postgres postgres: PGSSLCRLDIR: …"},
-		{"--postgres postgres://trust@$at/app?sslmode=verify-ca&sslrootcert=$ca&sslcrl=/no/such", 125, "--postgres postgres: parameter sslcrl: …"},
-		{"HOME=$crl --postgres postgres://trust@$at/app?sslmode=verify-ca", 125, "--postgres postgres: $crl/.postgresql/root.crl: …"},
+		{"PGSSLCRL=/no/such --postgres postgres://trust@$at/app?sslmode=verify-ca&sslrootcert=$ca", 125, "--postgres: PGSSLCRL: …"},
+		{"PGSSLCRLDIR=/no/such --postgres postgres://trust@$at/app?sslmode=verify-ca&sslrootcert=$ca", 125, "--postgres: PGSSLCRLDIR: …"},
+		{"--postgres postgres://trust@$at/app?sslmode=verify-ca&sslrootcert=$ca&sslcrl=/no/such", 125, "--postgres: parameter sslcrl: …"},
+		{"HOME=$crl --postgres postgres://trust@$at/app?sslmode=verify-ca", 125, "--postgres: $crl/.postgresql/root.crl: …"},
 		{"PGSSLCRL=/no/such --postgres postgres://trust@$at/app?sslmode=disable", 0, "ok    postgres  …  $pgOK"},
 		{"--postgres postgres://trust@$at/app?sslmode=require&sslcertmode=disable&sslcert=$cert&sslkey=/no/such", 0, "ok    postgres  …  $pgOK"},
 		{"--postgres postgres://trust@$plain/app?sslcertmode=require", 1, "FAIL  postgres  …  tls: sslcertmode=require…"},
@@ -353,12 +353,12 @@ func pgTLSFiles(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 		{"HOME=$files/ca --postgres postgres://postgres@:$port/postgres?host=$sdir", 0, "ok    postgres  …  $pgOK"},
 		{"--postgres postgres://postgres@:$port/postgres?host=$sdir&sslmode=verify-full", 0, "ok    postgres  …  $pgOK"},
 		{"HOME=$files/ca --postgres postgres://scram:$password@$at/app?sslmode=verify-ca", 125,
-			"--postgres postgres: sslrootcert $files/ca/.postgresql/root.crt: no certificate in the file\n…"},
+			"--postgres: sslrootcert $files/ca/.postgresql/root.crt: no certificate in the file\n…"},
 		{"HOME=$files/pair --postgres postgres://scram:$password@$at/app?sslmode=require", 125,
-			"--postgres postgres: sslcert $files/pair/.postgresql/postgresql.crt: no certificate in the file\n…"},
+			"--postgres: sslcert $files/pair/.postgresql/postgresql.crt: no certificate in the file\n…"},
 		{"HOME=$files/key --postgres postgres://scram:$password@$at/app?sslmode=require", 0, "ok    postgres  …  $pgOK"}, // a key alone is not used
 		{"--postgres postgres://scram:$password@$at/app?sslmode=verify-ca&sslrootcert=$files", 125,
-			"--postgres postgres: sslrootcert $files: not a regular file\n…"},
+			"--postgres: sslrootcert $files: not a regular file\n…"},
 	})
 	check(t, v, []row{
 		{"--tls-ca $files --http https://localhost/", 125, "--tls-ca $files: not a regular file\n…"},
@@ -370,7 +370,7 @@ func pgTLSFiles(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 		{"--tls-cert $cert --tls-key $files/legacy.key --http https://localhost/", 125,
 			"--tls-key $files/legacy.key: the key is encrypted\n…openssl pkey…"},
 		{"--postgres postgres://cert@$at/app?sslmode=require&sslcert=$cert&sslkey=$files/pkcs8.key", 125,
-			"--postgres postgres: sslkey $files/pkcs8.key: the key is encrypted\n…openssl pkey…"},
+			"--postgres: sslkey $files/pkcs8.key: the key is encrypted\n…openssl pkey…"},
 		{"'HEALTHCHECK_TLS_KEY=-----BEGIN PRIVATE KEY-----' HEALTHCHECK_TLS_CERT=$cert --http https://localhost/", 125,
 			"--tls-key: …\n…not its content…"},
 	})

@@ -114,12 +114,12 @@ func TestRedisTLS(t *testing.T) {
 		"ca": ca.File, "stranger": stranger.File, "clientcert": client.Cert, "clientkey": client.Key, "password": testbed.Password}, []row{
 		{"--tls-ca $ca --redis rediss://$open", 0, "ok    redis  rediss://$open  PONG"},
 		{"--tls-ca $ca --redis valkeys://localhost:$openport/2", 0, "ok    redis  valkeys://localhost:$openport/2  PONG"},
-		{"--redis rediss://$open", 1, "FAIL  redis  rediss://$open  tls: certificate signed by unknown authority"},
+		{"--redis rediss://$open", 1, "FAIL  redis  rediss://$open  tls: certificate signed by unknown authority (trust it with --tls-ca FILE)"},
 		{"--tls-ca $stranger --redis rediss://$open", 1,
 			"FAIL  redis  rediss://$open  tls: certificate signed by unknown authority…"},
 		{"--tls-insecure --redis rediss://$open", 0, "ok    redis  rediss://$open  PONG"},
 		{"--tls-ca $ca --redis rediss://$other", 1,
-			"FAIL  redis  rediss://$other  tls: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs"},
+			"FAIL  redis  rediss://$other  tls: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs (accept its name with --tls-server-name NAME)"},
 		{"--tls-ca $ca --tls-server-name cache.example --redis rediss://$other", 0, "ok    redis  rediss://$other  PONG"},
 		// The server says why and closes; what it had not read of ours can make that a reset.
 		{"--tls-ca $ca --redis rediss://$mutual", 1, "FAIL  redis  rediss://$mutual  …"},
@@ -151,7 +151,7 @@ func TestRedisPeers(t *testing.T) {
 		greet("SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"):                                                                 "reply: not Redis: it speaks SSH",
 		answer("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"):                                             "reply: not Redis: it speaks HTTP",
 		answer("E\x00\x00\x00\x93SFATAL\x00VFATAL\x00C0A000\x00Munsupported frontend protocol 10794.12597\x00\x00"): "reply: not Redis: it speaks PostgreSQL",
-		answer("\x15\x03\x01\x00\x02\x02\x46"):                                                                      "reply: not Redis: it speaks TLS",
+		answer("\x15\x03\x01\x00\x02\x02\x46"):                                                                      "reply: not Redis: it speaks TLS (use rediss://)",
 		greet("220 mail.example ESMTP\r\n"):                                                                         "reply: not Redis: it speaks SMTP or FTP",
 		answer("+OK\r\n"):                                                                                           `reply: PING was answered with "OK", want "PONG"`,
 	} {
