@@ -259,7 +259,7 @@ func pgTLS(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 		{"--postgres postgres://scram:$password@localhost:$plain/app?sslmode=verify-full&sslrootcert=$ca", 1,
 			"FAIL  postgres  postgres://scram@localhost:$plain/app  tls: the server has no TLS, and sslmode=verify-full wants it"},
 		{"--postgres postgres://scram:$password@localhost:$secure/app?sslmode=verify-full&sslrootcert=/no/such", 125,
-			"--postgres: sslrootcert: no such file or directory"},
+			"--postgres: sslrootcert /no/such: no such file or directory"},
 	}, "SSL_CERT_FILE="+stranger.File) // the system's CAs are not ours
 }
 
