@@ -179,8 +179,8 @@ func TestHostileRedis(t *testing.T) {
 		{name: "AUTH: endless line", script: endless("+", "x"), query: "/?password=secret", seen: "auth: reply line longer than 4096 bytes"},
 	})
 	checkHostilePeers(t, "--redis rediss://$addr", "redis  rediss://$addr", []hostile{
-		{name: "TLS: silence", script: silent, seen: "tls: " + late},
-		{name: "TLS: a byte a second", script: dripping("\x16\x03\x03\x40\x00\x02\xff\xff\xff"), seen: "tls: " + late},
+		{name: "TLS: silence", script: silent, seen: "tls: " + late + " (use redis:// if it does not speak TLS)"},
+		{name: "TLS: a byte a second", script: dripping("\x16\x03\x03\x40\x00\x02\xff\xff\xff"), seen: "tls: " + late + " (use redis:// if it does not speak TLS)"},
 		{name: "TLS: endless handshake", script: endless("", "\x16\x03\x03\x00\x04\x02\xff\xff\xff"), seen: "tls: handshake message of length 16777215 bytes exceeds maximum of 65536 bytes"},
 		{name: "TLS: endless records", script: endless("", "\x16\x03\x03\x00\x00"), seen: "tls: unexpected message"},
 		{name: "TLS: endless text", script: endless("", "hello"), seen: "tls: the server does not speak TLS (use redis://)"},
