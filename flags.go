@@ -18,6 +18,34 @@ import (
 	"alfred/healthcheck/supervise"
 )
 
+const usageText = `healthcheck ` + Version + `: probe a service, run it as PID 1, export its health
+
+  healthcheck CHECK... [OPTION...]                      probe once, print, exit
+  healthcheck [--export-prom ADDR] [CHECK...] [OPTION...] -- CMD...   run CMD
+  healthcheck --export-prom ADDR CHECK... [OPTION...]   export, until a signal
+
+  --http URL           http://localhost:8080/health; also https, http+unix
+  --tcp HOST:PORT      something listens there. Checks repeat, and have names:
+  --redis URL          cache=redis://:${REDIS_PASSWORD}@cache:6379; also rediss
+  --postgres URL       database=postgres://app:${file:/run/secrets/db}@db/app
+  --timeout 5s         deadline of one whole check
+  --wait 0             try again until every check passes, at most this long;
+                       NAME=60s for one check alone (repeatable)
+  --interval 15s       between background checks     --retries 1
+  --start-period 30s   a check that has never passed may fail for that long
+  --json               print the results as one JSON document
+  --http-method GET    --http-header 'K: V' (repeatable)   --http-body REGEXP
+  --http-status 200-299,401     --tls-server-name NAME     --tls-insecure
+  --tls-ca FILE        --tls-cert FILE        --tls-key FILE
+  --export-prom ADDR   serve /metrics, /health, /healthz there, as in :9091
+  --stop-signal A:B    send CMD B when A comes (repeatable); A:0 drops it
+  --kill-after 0       SIGKILL CMD that long after TERM, INT or QUIT; 0: never
+  --success-status N   a status of CMD that becomes 0 (repeatable)
+  --signal-group       send signals to CMD's whole process group
+  --version, --help    any option has a default in HEALTHCHECK_<NAME>
+Exit: 0 healthy, 1 not, 125 wrong usage, 126 and 127 CMD not run, else CMD's own
+`
+
 // A config is the command line, with the environment's defaults filled in.
 type config struct {
 	specs         []probe.Spec

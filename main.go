@@ -1,12 +1,12 @@
-// Healthcheck tells the truth about a service's health. It is the probe of a compose file and the init of the container
-// that runs the service:
+// Healthcheck probes HTTP, TCP, Redis and PostgreSQL, runs a service as PID 1 of its container, and exports the results to
+// Prometheus:
 //
 //	healthcheck CHECK... [OPTION...]                                     probe once, print, exit
 //	healthcheck [--export-prom ADDR] [CHECK...] [OPTION...] -- CMD...    run CMD as its init, export metrics
 //	healthcheck --export-prom ADDR CHECK... [OPTION...]                  export metrics, without a command
 //
-// README.md is the manual. The exit status is 0 where every check passed, 1 where one failed, 125 where healthcheck itself
-// could not do its work, 126 and 127 where CMD could not be executed or found, otherwise CMD's own.
+// README.md is the manual. The exit status is 0 if every check passed, 1 if one failed, 125 if healthcheck itself failed, 126 or
+// 127 if CMD could not be executed or was not found, otherwise CMD's own.
 package main
 
 import (
@@ -20,9 +20,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -40,34 +38,6 @@ const (
 	exitFailed = 1   // a check failed
 	exitOwn    = 125 // healthcheck itself could not do it
 )
-
-const usageText = `healthcheck ` + Version + `: tell the truth about a service's health, or be its init
-
-  healthcheck CHECK... [OPTION...]                      probe once, print, exit
-  healthcheck [--export-prom ADDR] [CHECK...] [OPTION...] -- CMD...   run CMD
-  healthcheck --export-prom ADDR CHECK... [OPTION...]   export, until a signal
-
-  --http URL           http://localhost:8080/health; also https, http+unix
-  --tcp HOST:PORT      something listens there. Checks repeat, and have names:
-  --redis URL          cache=redis://:${REDIS_PASSWORD}@cache:6379; also rediss
-  --postgres URL       database=postgres://app:${file:/run/secrets/db}@db/app
-  --timeout 5s         deadline of one whole check
-  --wait 0             try again until every check passes, at most this long;
-                       NAME=60s for one check alone (repeatable)
-  --interval 15s       between background checks     --retries 1
-  --start-period 30s   a check that has never passed may fail for that long
-  --json               print the results as one JSON document
-  --http-method GET    --http-header 'K: V' (repeatable)   --http-body REGEXP
-  --http-status 200-299,401     --tls-server-name NAME     --tls-insecure
-  --tls-ca FILE        --tls-cert FILE        --tls-key FILE
-  --export-prom ADDR   serve /metrics, /health, /healthz there, as in :9091
-  --stop-signal A:B    send CMD B when A comes (repeatable); A:0 drops it
-  --kill-after 0       SIGKILL CMD that long after TERM, INT or QUIT; 0: never
-  --success-status N   a status of CMD that becomes 0 (repeatable)
-  --signal-group       send signals to CMD's whole process group
-  --version, --help    any option has a default in HEALTHCHECK_<NAME>
-Exit: 0 healthy, 1 not, 125 wrong usage, 126 and 127 CMD not run, else CMD's own
-`
 
 // revision is the source's, if the build was told it: -ldflags "-X main.revision=…". Go's own stamp would make the bytes of
 // the binary depend on the checkout.
@@ -100,10 +70,8 @@ func run(args []string, signals *supervise.Signals, stdout, stderr *os.File) int
 	if err != nil {
 		return complain(stderr, err)
 	}
-	for name := range c.wait.Named {
-		if !slices.ContainsFunc(checks, func(check *probe.Check) bool { return check.Name == name }) {
-			return complain(stderr, probe.Usagef("write the name of a check, as in --redis cache=redis://cache --wait cache=60s", "--wait: no check is named so"))
-		}
+	if err := c.wait.Check(checks); err != nil {
+		return complain(stderr, err)
 	}
 	switch {
 	case c.hasCommand:
@@ -128,14 +96,14 @@ func complain(stderr io.Writer, err error) int {
 // runProbe runs the checks once, or until all pass, and prints the results.
 func runProbe(c *config, checks []*probe.Check, signals *supervise.Signals, stdout, stderr *os.File) int {
 	go exitOnSignal(signals) // ends with the process
-	progress := &limitedWriter{w: stderr, left: maxProgress}
+	progress := &probe.ProgressWriter{W: stderr}
 	var results []probe.Result
 	if !c.wait.None() {
 		results = probe.Wait(context.Background(), checks, c.wait, logWaiting(progress))
 	} else {
 		results = probe.RunAll(context.Background(), checks)
 	}
-	if room := probe.MaxOutput - progress.written; c.json {
+	if room := progress.Room(); c.json {
 		io.WriteString(stdout, probe.JSON(results, room))
 	} else {
 		io.WriteString(stdout, probe.Lines(results, isTerminal(stdout), room))
@@ -145,27 +113,6 @@ func runProbe(c *config, checks []*probe.Check, signals *supervise.Signals, stdo
 		return exitFailed
 	}
 	return exitOK
-}
-
-// maxProgress is how many bytes a probe prints of what --wait waits for. Docker keeps 4,096 bytes of a probe's output, and the
-// result comes last.
-const maxProgress = 1024
-
-// A limitedWriter writes as long as whole texts fit, and drops the rest. It counts what it has written.
-type limitedWriter struct {
-	w       io.Writer
-	left    int
-	written int
-}
-
-func (l *limitedWriter) Write(text []byte) (int, error) {
-	if len(text) > l.left {
-		l.left = 0
-		return len(text), nil
-	}
-	l.left -= len(text)
-	l.written += len(text)
-	return l.w.Write(text)
 }
 
 // exitOnSignal ends a probe that is told to stop. If no signals are registered only QUIT needs it: a Go program that QUIT ends
@@ -256,10 +203,6 @@ func runSidecar(c *config, checks []*probe.Check, signals *supervise.Signals, st
 	return exitOK
 }
 
-// gcPercent keeps the exporter small: with Go's default of 100 it grew to 12.3 MiB after 5,400 scrapes, with 25 to 9.4, at the
-// same CPU time.
-const gcPercent = 25
-
 // serve binds the metrics address, logs it, and starts to answer. It returns nil without --export-prom.
 func serve(c *config, checks []*probe.Check, monitor *probe.Monitor, signals *supervise.Signals, stderr io.Writer) (*export.Exporter, error) {
 	if c.export == "" {
@@ -269,11 +212,9 @@ func serve(c *config, checks []*probe.Check, monitor *probe.Monitor, signals *su
 	if err != nil {
 		return nil, probe.Usagef("choose another address, or port 0 for any that is free", "--export-prom: cannot listen on %s: %v", c.export, errnoOf(err))
 	}
-	for _, check := range checks {
-		if check.ConnectsTo(listener.Addr().(*net.TCPAddr).AddrPort()) {
-			return nil, probe.Usagef("name the service's own address, as in --http http://localhost:8080/health",
-				"check %s: its target is the address of --export-prom, so a failing verdict would never recover", check.Name)
-		}
+	addr := listener.Addr().(*net.TCPAddr)
+	if err := probe.CheckTargets(checks, addr.AddrPort()); err != nil {
+		return nil, err
 	}
 	var reports *probe.Reports
 	if c.hasCommand {
@@ -286,7 +227,7 @@ func serve(c *config, checks []*probe.Check, monitor *probe.Monitor, signals *su
 	case n > 1:
 		note = fmt.Sprintf("%d checks every %v", n, c.monitor.Interval)
 	}
-	logLine(stderr, fmt.Sprintf("healthcheck %s: status and metrics on %s, %s\n", Version, exportURL(listener.Addr().(*net.TCPAddr)), note))
+	logLine(stderr, fmt.Sprintf("healthcheck %s: status and metrics on %s, %s\n", Version, export.URL(addr), note))
 	if err != nil {
 		logLine(stderr, fmt.Sprintf("healthcheck: results of probes are not shown: %v\n", errnoOf(err)))
 	}
@@ -296,21 +237,9 @@ func serve(c *config, checks []*probe.Check, monitor *probe.Monitor, signals *su
 	if c.hasCommand {
 		settings.Command = filepath.Base(supervise.ProgramName(c.command[0]))
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	exporter := export.New(settings)
 	go exporter.Serve(listener) // ends with the process
 	return exporter, nil
-}
-
-// exportURL is the URL of the status page, by which a browser on this machine reaches it.
-func exportURL(addr *net.TCPAddr) string {
-	host := addr.IP.String()
-	if addr.IP.IsUnspecified() {
-		host = "localhost"
-	}
-	return "http://" + net.JoinHostPort(host, strconv.Itoa(addr.Port)) + "/"
 }
 
 // logLine writes to stderr and gives up after one second, so that a full pipe cannot block the start or the end.

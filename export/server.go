@@ -13,7 +13,9 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,8 +86,16 @@ func New(c Config) *Exporter {
 // SetProcess tells the Exporter that the command has been started. Until then the service counts as waiting.
 func (e *Exporter) SetProcess(p *supervise.Process) { e.process.Store(p) }
 
-// Serve answers requests until the listener is closed. It blocks, and returns net.ErrClosed.
+// gcPercent keeps the exporter small: with Go's default of 100 it grew to 12.4 MiB after 5,400 scrapes, with 25 to 9.4 MiB, at the
+// same CPU time (tools/bench.sh init).
+const gcPercent = 25
+
+// Serve answers requests until the listener is closed. It blocks, and returns net.ErrClosed. It sets the percentage of the
+// garbage collector, unless GOGC does.
 func (e *Exporter) Serve(listener net.Listener) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	server := &http.Server{
 		Handler:           e,
 		ReadHeaderTimeout: readTimeout,
@@ -99,6 +109,15 @@ func (e *Exporter) Serve(listener net.Listener) error {
 		DisableGeneralOptionsHandler: true, // it would answer OPTIONS * with 200
 	}
 	return server.Serve(retryingListener{listener})
+}
+
+// URL is the URL of the status page, by which a browser on this machine reaches it.
+func URL(addr *net.TCPAddr) string {
+	host := addr.IP.String()
+	if addr.IP.IsUnspecified() {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(addr.Port)) + "/"
 }
 
 // A retryingListener keeps accepting after an error of accept(2), such as a lack of memory or descriptors. net/http gives

@@ -251,6 +251,18 @@ func isIdentifier(s, others string) bool {
 	return wire.ConsistsOf(s, "_"+others) && s[0] != '-' && (s[0] < '0' || s[0] > '9')
 }
 
+// CheckTargets returns a *UsageError if a check connects to the wrapper's own listener, since a failing verdict would then
+// never recover.
+func CheckTargets(checks []*Check, listener netip.AddrPort) error {
+	for _, c := range checks {
+		if c.ConnectsTo(listener) {
+			return Usagef("name the service's own address, as in --http http://localhost:8080/health",
+				"check %s: its target is the address of --export-prom, so a failing verdict would never recover", c.Name)
+		}
+	}
+	return nil
+}
+
 // ConnectsTo reports whether the check, by http or tcp, connects to an address on which this machine listens.
 func (c *Check) ConnectsTo(listener netip.AddrPort) bool {
 	host, port, err := net.SplitHostPort(c.address)

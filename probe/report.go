@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,28 @@ import (
 
 // MaxOutput is the most that a probe prints, in bytes: Docker keeps 4,096 of its standard output and standard error together.
 const MaxOutput = 4095
+
+// maxProgress is how many bytes of progress a ProgressWriter writes. The results come last, and must be among those that Docker
+// keeps.
+const maxProgress = 1024
+
+// A ProgressWriter writes what Wait reports to W, whole texts only, and drops what does not fit in 1 KiB.
+type ProgressWriter struct {
+	W       io.Writer
+	written int
+	full    bool
+}
+
+func (p *ProgressWriter) Write(text []byte) (int, error) {
+	if p.full = p.full || p.written+len(text) > maxProgress; p.full {
+		return len(text), nil
+	}
+	p.written += len(text)
+	return p.W.Write(text)
+}
+
+// Room is how many bytes are left for the results.
+func (p *ProgressWriter) Room() int { return MaxOutput - p.written }
 
 // maxLines is more results than a report of that length can show.
 const maxLines = MaxOutput / len("FAIL  n  t  m  0.0ms\n")

@@ -22,6 +22,16 @@ type Limits struct {
 // None reports whether there is no check to wait for.
 func (l Limits) None() bool { return l.All == 0 && len(l.Named) == 0 }
 
+// Check returns a *UsageError if a limit names none of the checks.
+func (l Limits) Check(checks []*Check) error {
+	for name := range l.Named {
+		if !slices.ContainsFunc(checks, func(c *Check) bool { return c.Name == name }) {
+			return Usagef("write the name of a check, as in --redis cache=redis://cache --wait cache=60s", "--wait: no check has the name before =")
+		}
+	}
+	return nil
+}
+
 // Of is the limit of one check, 0 if it is not waited for.
 func (l Limits) Of(c *Check) time.Duration {
 	if limit, ok := l.Named[c.Name]; ok {
