@@ -7,11 +7,11 @@
 # this machine's platform. Either way Go compiles on this machine's own platform,
 # nothing is emulated. tools/image writes the same image with no Docker at all.
 #
-# --build-arg REVISION=$(git rev-parse HEAD) has healthcheck_build_info report the
-# commit. Without it the metric reports "unknown".
+# With --build-arg REVISION=$(git rev-parse HEAD), healthcheck_build_info reports the
+# commit. Without it, the metric reports "unknown".
 #
-# What is copied is what .dockerignore lets in. test/engine holds what follows
-# and tools/image/image.go against each other.
+# .dockerignore lists the files that are copied. test/engine compares the lines below
+# with tools/image/image.go.
 
 # The Go release the shipped binary is built with.
 ARG GO_VERSION=1.26.8

@@ -12,30 +12,30 @@ import (
 // maxConnections is how many clients may be connected at once.
 const maxConnections = 512
 
-// connectionLimit is maxConnections, or half of the file descriptors that are still free if that is less: the checks need
-// the other half.
+// connectionLimit is maxConnections, or half of the file descriptors that are still free if that is
+// less. The checks need the other half.
 func connectionLimit() int {
 	var files syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) != nil || files.Cur > 1<<20 {
 		return maxConnections
 	}
-	open, _ := os.ReadDir("/proc/self/fd") // the descriptor that reads it is one of them
+	open, _ := os.ReadDir("/proc/self/fd") // includes the descriptor that ReadDir opens
 	return max(1, min(maxConnections, (int(files.Cur)-len(open))/2))
 }
 
-// connections bounds how many clients are connected at once. Beyond the limit the connection idle longest is closed, so
-// that clients which keep theirs open do not shut a scraper out.
+// connections bounds how many clients are connected at once. Beyond the limit it closes the
+// connection that has been idle longest, so idle clients cannot lock out a scraper.
 type connections struct {
 	limit int
 	mu    sync.Mutex    // guards list
 	list  []*connection // the one idle longest first
 }
 
-// A connection is one client's. net/http reports StateActive before each handler runs, and StateIdle once the answer has
-// been flushed.
+// A connection is the connection of one client. net/http reports StateActive before each handler
+// runs, and StateIdle once the answer has been flushed.
 type connection struct {
 	net.Conn
-	keep bool // it is being answered, or has been closed already
+	keep bool // closeIdlest skips it: a request is being answered, or it is already closed
 }
 
 // track is http.Server's ConnState hook.
@@ -57,7 +57,7 @@ func (c *connections) track(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateActive:
 		known.keep = true
-	case http.StateIdle: // the client has spoken: the idle time starts again
+	case http.StateIdle: // a response has been sent: the idle time starts again
 		known.keep = false
 		c.list = append(slices.Delete(c.list, i, i+1), known)
 	case http.StateClosed, http.StateHijacked:

@@ -16,7 +16,7 @@ func (e *Exporter) ended() bool { return e.process.Load() != nil && !e.up() }
 // waiting reports whether there is a command that has not been started.
 func (e *Exporter) waiting() bool { return e.Command != "" && e.process.Load() == nil }
 
-// verdict is the status of /health: the first that holds of
+// verdict returns the status of /health, the first of these that applies:
 //
 //	error      the command has ended, or a check has failed
 //	starting   the command has not been started, or a check is starting
@@ -40,14 +40,14 @@ func (e *Exporter) verdict(states []probe.State) probe.Status {
 	return probe.Unknown
 }
 
-// health answers /health in the platform's form: {"status":…,"version":…,"services":{NAME:STATUS,…}}. The version is left out if
-// the service has told none.
+// health answers /health with {"status":…,"version":…,"services":{NAME:STATUS,…}}. It omits the
+// version if the service's version is unknown.
 func (e *Exporter) health() answer {
 	states := e.Monitor.States(nil)
 	return e.healthOf(states, e.verdict(states))
 }
 
-// healthOfCheck answers /health/NAME: the same for one check alone.
+// healthOfCheck answers /health/NAME in the same form, for one check.
 func (e *Exporter) healthOfCheck(name string) (a answer, ok bool) {
 	states := e.Monitor.States(nil)
 	i := slices.IndexFunc(states, func(s probe.State) bool { return s.Check.Name == name })
@@ -74,7 +74,7 @@ func (e *Exporter) healthOf(states []probe.State, verdict probe.Status) answer {
 	return answer{statusCode(verdict), typeJSON, b}
 }
 
-// statusCode is the HTTP status for a status of /health.
+// statusCode returns the HTTP status code for a status of /health.
 func statusCode(s probe.Status) int {
 	if s == probe.Failed || s == probe.Starting {
 		return http.StatusServiceUnavailable
@@ -82,8 +82,8 @@ func statusCode(s probe.Status) int {
 	return http.StatusOK
 }
 
-// services lists the checks, then the dependencies that they report. A dependency whose name is taken is listed as
-// CHECK/DEPENDENCY. If that is taken too, the worse status counts.
+// services lists the checks, then the dependencies that they report. A dependency whose name is
+// taken is listed as CHECK/DEPENDENCY. If that is taken too, the worse status counts.
 func services(states []probe.State) []probe.Dependency {
 	var list []probe.Dependency
 	index := map[string]int{}
@@ -113,8 +113,9 @@ func services(states []probe.State) []probe.Dependency {
 	return list
 }
 
-// liveness answers /healthz: 200 until the command has ended, whatever the checks see. A command that has not been started yet
-// must not be killed for that.
+// liveness answers /healthz with 200 until the command has ended, whatever the results of the
+// checks. It answers 200 even before the command starts, so that an orchestrator does not kill a
+// container that is still waiting.
 func (e *Exporter) liveness() answer {
 	if e.ended() {
 		return answer{http.StatusServiceUnavailable, typeJSON, []byte(`{"status":"error"}` + "\n")}

@@ -22,13 +22,13 @@ func (e *Exporter) metrics(s *scrape, accept []string) answer {
 		e.writeCommand(&s.writer)
 	}
 	e.writeSelf(&s.writer)
-	body, _ := s.writer.Finish() // a test shows that the writer refuses none of these families
+	body, _ := s.writer.Finish() // never fails: a test checks that the writer accepts every family
 	return answer{http.StatusOK, format.ContentType(), body}
 }
 
 func label(name, value string) promtext.Label { return promtext.Label{Name: name, Value: value} }
 
-// statusValue is a status as a number: 1, 0.5 or 0.
+// statusValue returns a status as a number: 1, 0.5 or 0.
 func statusValue(s probe.Status) float64 {
 	switch s {
 	case probe.OK:
@@ -57,7 +57,8 @@ func (e *Exporter) writeService(w *promtext.Writer, states []probe.State) {
 	}
 }
 
-// A family is one row of the table of metrics about checks. sample writes the samples of one check, if there are any.
+// A family is one row of the table of metrics about checks. sample writes the samples of one check,
+// if there are any.
 type family struct {
 	declare    func(w *promtext.Writer, name, help string)
 	name, help string
@@ -133,7 +134,8 @@ func writeChecks(w *promtext.Writer, states []probe.State) {
 	}
 }
 
-// writeCommand writes the families about the command and its descendants. What /proc does not tell is left out.
+// writeCommand writes the families about the command and its descendants. A value that /proc does
+// not provide is omitted.
 func (e *Exporter) writeCommand(w *promtext.Writer) {
 	p := e.process.Load()
 	w.Gauge("healthcheck_command_up", "Whether CMD runs.")
@@ -155,7 +157,8 @@ func (e *Exporter) writeCommand(w *promtext.Writer) {
 	}
 }
 
-// usageMaxAge is how long a reading of /proc is used again, so that a flood of scrapes cannot take a processor.
+// usageMaxAge is how long a reading of /proc is reused, so that a flood of scrapes cannot keep a
+// processor busy.
 const usageMaxAge = time.Second
 
 // A usageCache keeps the last reading of the command's resource usage.
@@ -172,7 +175,8 @@ func (c *usageCache) read(p *supervise.Process) (supervise.Usage, error) {
 	return u, err
 }
 
-// readCPU is read, with how many cores the command has kept busy since the reading before, or since its start.
+// readCPU is read, and also returns how many cores the command has kept busy since the previous
+// reading, or since its start if there was none.
 func (c *usageCache) readCPU(p *supervise.Process) (u supervise.Usage, cores float64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

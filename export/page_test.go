@@ -27,8 +27,8 @@ import (
 
 var listen = sync.OnceValue(supervise.Listen)
 
-// startSleep starts a command that runs until the test ends, or is ended with the returned function. There can be one at a time:
-// Process.Wait reaps every child.
+// startSleep starts a command that runs until end is called or the test ends. Only one may run at a
+// time, since Process.Wait reaps every child.
 func startSleep(t *testing.T) (p *supervise.Process, end func()) {
 	t.Helper()
 	p, err := supervise.Command{Args: []string{"sleep", "1000"}}.Start(listen())
@@ -43,7 +43,7 @@ func startSleep(t *testing.T) (p *supervise.Process, end func()) {
 	return p, end
 }
 
-// answering is the URL of a service that answers status and body to every request.
+// answering starts a service that answers every request with status and body, and returns its URL.
 func answering(t *testing.T, status int, body string) string {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
@@ -53,7 +53,7 @@ func answering(t *testing.T, status int, body string) string {
 	return s.URL
 }
 
-// closedPort is an address on which nothing listens.
+// closedPort returns an address on which nothing listens.
 func closedPort(t *testing.T) string { return net.JoinHostPort("127.0.0.1", testbed.FreePort(t)) }
 
 // newMonitor returns a Monitor of checks, each written as TYPE VALUE.
@@ -97,7 +97,8 @@ func awaitRuns(t *testing.T, m *probe.Monitor) {
 
 var style = regexp.MustCompile(`(?s)<style>.*?</style>`)
 
-// textOf is a page's text, with | for each run of tags. The page must be well-formed.
+// textOf returns a page's text, with each run of tags replaced by |. It fails the test if the page
+// is not well-formed.
 func textOf(t *testing.T, page string) string {
 	t.Helper()
 	decoder := xml.NewDecoder(strings.NewReader(style.ReplaceAllString(page, "")))
@@ -122,7 +123,7 @@ func textOf(t *testing.T, page string) string {
 	return strings.ReplaceAll(text.String(), "| |", "|")
 }
 
-// TestPageStatuses: what the page says in each state of the service.
+// TestPageStatuses checks the page's text in each state of the service.
 func TestPageStatuses(t *testing.T) {
 	ok := "http api=" + answering(t, 200, `{"status":"ok","services":{"db":"ok","queue":"degraded"}}`)
 	degraded := "http mail=" + answering(t, 200, `{"status":"degraded","services":{"smtp":"degraded"}}`)
@@ -201,9 +202,9 @@ func TestPageStatuses(t *testing.T) {
 			for _, want := range tt.want {
 				before, after, found := strings.Cut(rest, want)
 				if !found {
-					t.Fatalf("%q is not on the page, or not behind %q:\n%s", want, before, text)
+					t.Fatalf("%q is not on the page, or not after %q:\n%s", want, before, text)
 				}
-				rest = want[len(want)-1:] + after // the | at its end may begin the next
+				rest = want[len(want)-1:] + after // the | at its end may also begin the next text
 			}
 			for _, never := range tt.never {
 				if strings.Contains(text, never) {
@@ -211,7 +212,7 @@ func TestPageStatuses(t *testing.T) {
 				}
 			}
 			if icon := "fill='%23" + tt.icon + "'"; !strings.Contains(page, icon) {
-				t.Errorf("the icon is not in %s:\n%s", icon, page)
+				t.Errorf("the icon's color is not %s:\n%s", icon, page)
 			}
 			if strings.Contains(page, "hunter2") {
 				t.Errorf("a secret is on the page:\n%s", page)
@@ -220,7 +221,8 @@ func TestPageStatuses(t *testing.T) {
 	}
 }
 
-// TestPageRetries: a check whose last run failed is shown as ok while it may be retried, with the failure.
+// TestPageRetries: while a failed check has retries left, the page shows it as ok, together with
+// the failure.
 func TestPageRetries(t *testing.T) {
 	broken := make(chan struct{})
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -248,7 +250,7 @@ func TestPageRetries(t *testing.T) {
 	}
 }
 
-// TestPageHostile: no name and no peer's text adds an element to the page, or a character that cannot be seen.
+// TestPageHostile: names and text from peers add no element and no invisible character to the page.
 func TestPageHostile(t *testing.T) {
 	const hostile = "</p><script>alert(1)</script>'\"&amp;\x1b\u202e\u200b\n"
 	const shown = `</p><script>alert(1)</script>'"&amp;\x1b\u202e\u200b\n`
@@ -267,11 +269,11 @@ func TestPageHostile(t *testing.T) {
 		}
 	}
 	if strings.Contains(page, "<script") || strings.ContainsAny(page, "\x1b\u202e\u200b") {
-		t.Errorf("a script, or what cannot be seen, is in the page:\n%s", page)
+		t.Errorf("the page holds a script or an invisible character:\n%s", page)
 	}
 }
 
-// TestPageStrip: the strip has a bar for each of the last 60 runs, the last one at the right end.
+// TestPageStrip: the strip has a bar for each of the last 60 runs, the newest at the right end.
 func TestPageStrip(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	run := func(i int, d time.Duration, status probe.Status, seen string) probe.Run {
@@ -306,7 +308,7 @@ func TestPageStrip(t *testing.T) {
 			for _, want := range tt.want {
 				_, after, found := strings.Cut(rest, want)
 				if !found {
-					t.Fatalf("%q is missing, or in another place, in %s", want, got)
+					t.Fatalf("%q is missing or out of order in %s", want, got)
 				}
 				rest = after
 			}
@@ -314,7 +316,7 @@ func TestPageStrip(t *testing.T) {
 	}
 }
 
-// TestPageTimes: how times and durations are written.
+// TestPageTimes checks how the page formats times and durations.
 func TestPageTimes(t *testing.T) {
 	p := &pageWriter{now: time.Date(2026, 1, 2, 0, 0, 5, 0, time.FixedZone("", 3600))} // 2026-01-01 23:00:05 UTC
 	for _, tt := range []struct {
@@ -338,7 +340,8 @@ func TestPageTimes(t *testing.T) {
 	}
 }
 
-// TestPageCPU: the CPU is that of the time since the reading before, so a command that has become idle soon shows none.
+// TestPageCPU: the page shows the CPU use since the previous reading, so it soon shows none for a
+// command that has become idle.
 func TestPageCPU(t *testing.T) {
 	const busyThenIdle = "i=0; while [ $i -lt 500000 ]; do i=$((i+1)); done; exec sleep 1000"
 	p, err := supervise.Command{Args: []string{"sh", "-c", busyThenIdle}}.Start(listen())

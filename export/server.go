@@ -1,10 +1,12 @@
-// Package export answers on the exported address: /metrics for Prometheus, /health and /healthz for orchestrators, and
-// a status page for people at /.
+// Package export serves the exported address: /metrics for Prometheus, /health and /healthz for
+// orchestrators, and a status page for people at /.
 //
-// It reads what a [probe.Monitor] and a [supervise.Process] know at the moment of the request, and keeps nothing itself.
+// Each response shows the state of a [probe.Monitor] and a [supervise.Process] at the time of the
+// request. Only a reading of /proc is kept, for a second.
 //
-// Limits: requests without a body of interest, GET and HEAD only; headers of 8 KiB; 5 s to send a request and 10 s to
-// read the answer; at most 512 connections, or half of the file descriptors if that is less.
+// Limits: GET and HEAD only, and a request's body is ignored; headers of 8 KiB; 5 s to send a
+// request and 10 s to read the answer; at most 512 connections, or half of the file descriptors if
+// that is less.
 package export
 
 import (
@@ -27,7 +29,8 @@ import (
 	"alfred/healthcheck/supervise"
 )
 
-// Limits of the exported address. Its clients are scrapers and probes: they send a request of a few hundred bytes at once.
+// Limits of the exported address. Its clients are scrapers and probes: they send a request of a few
+// hundred bytes at once.
 const (
 	readTimeout    = 5 * time.Second   // a whole request, from its first byte or from the connection's start
 	writeTimeout   = 10 * time.Second  // a whole answer
@@ -37,13 +40,13 @@ const (
 	maxHandlers    = 4                      // requests answered at once; others wait. Reading /proc keeps a thread busy
 )
 
-// Config is what an Exporter shows beside the results of the checks.
+// Config is what an Exporter shows.
 type Config struct {
 	Monitor        *probe.Monitor
-	Reports        *probe.Reports     // from probes that run beside the command; nil if nobody listens for them
-	Command        string             // the program that is wrapped, without its arguments; empty in a sidecar
+	Reports        *probe.Reports     // results of probes beside the command; nil if they are not received
+	Command        string             // the command's program, without its arguments; empty in a sidecar
 	Signals        *supervise.Signals // counts the orphans reaped; nil in a sidecar
-	Wait           probe.Limits       // how long the start of the command waits for which checks, counted from New
+	Wait           probe.Limits       // how long the command's start waits for which checks, counted from New
 	ServiceName    string
 	ServiceVersion string // empty if it is not known
 	Version        string // of healthcheck
@@ -62,7 +65,7 @@ type Exporter struct {
 	conns    connections
 }
 
-// A scrape holds the buffers of one rendering, for the next one to use again.
+// A scrape holds the buffers of one response. Later responses reuse them.
 type scrape struct {
 	writer promtext.Writer
 	states []probe.State
@@ -83,7 +86,8 @@ func New(c Config) *Exporter {
 	}
 }
 
-// SetProcess tells the Exporter that the command has been started. Until then the service counts as waiting.
+// SetProcess sets the command's process once the command has been started. Until then the service
+// counts as waiting.
 func (e *Exporter) SetProcess(p *supervise.Process) { e.process.Store(p) }
 
 // gcPercent keeps the exporter small: with Go's default of 100 it grew to 12.4 MiB after 5,400 scrapes, with 25 to 9.4 MiB, at the
@@ -120,8 +124,8 @@ func URL(addr *net.TCPAddr) string {
 	return "http://" + net.JoinHostPort(host, strconv.Itoa(addr.Port)) + "/"
 }
 
-// A retryingListener keeps accepting after an error of accept(2), such as a lack of memory or descriptors. net/http gives
-// up at some of them.
+// A retryingListener keeps accepting after an error of accept(2), such as a lack of memory or
+// descriptors. net/http stops serving after some of these errors.
 type retryingListener struct{ net.Listener }
 
 func (l retryingListener) Accept() (net.Conn, error) {

@@ -55,7 +55,7 @@ func onClock(t *testing.T, f func(t *testing.T, client net.Conn)) {
 		client.Close()
 		l.Close()
 		if err := <-ended; !errors.Is(err, net.ErrClosed) {
-			t.Errorf("Serve = %v, want that the listener is closed", err)
+			t.Errorf("Serve = %v, want net.ErrClosed", err)
 		}
 		synctest.Wait()
 		if n := len(e.conns.list); n != 0 {

@@ -9,21 +9,24 @@ import (
 	"syscall"
 )
 
-// maxFile is the largest file that an option, a URL or a variable may name, in bytes: a certificate, a key, a password file, a
-// service file, a secret. Kubernetes and Docker limit a secret to 1 MiB and 500 KB. The CAs of Debian fit five times over.
+// maxFile is the largest file that an option, a URL or a variable may name, in bytes: a
+// certificate, a key, a password file, a service file, a secret. Kubernetes and Docker limit a
+// secret to 1 MiB and 500 KB. Debian's CA bundle is a fifth of maxFile.
 const maxFile = 1 << 20
 
-// errNotRegular is the reason why readRegularFile refuses a device, a FIFO, a socket or a directory.
+// errNotRegular is the reason why readRegularFile refuses a device, a FIFO, a socket or a
+// directory.
 var errNotRegular = errors.New("not a regular file")
 
-// readRegularFile reads a whole file of at most max bytes. It never blocks on a FIFO and never reads a device, which could
-// have no end. Its error is a reason without the path.
+// readRegularFile reads a whole file of at most max bytes. It never blocks on a FIFO and never
+// reads a device, which may be endless. Its error holds the reason without the path.
 func readRegularFile(path string, max int64) ([]byte, error) {
 	content, _, err := readFileMode(path, max)
 	return content, err
 }
 
-// readFileMode is readRegularFile. It also returns the file's permissions, also if the file is too large or cannot be read.
+// readFileMode is readRegularFile, and also returns the file's permissions, even if the file is too
+// large or cannot be read.
 func readFileMode(path string, max int64) (content []byte, mode fs.FileMode, err error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -40,7 +43,7 @@ func readFileMode(path string, max int64) (content []byte, mode fs.FileMode, err
 	if !info.Mode().IsRegular() {
 		return nil, 0, errNotRegular
 	}
-	content, err = io.ReadAll(io.LimitReader(f, max+1)) // and not Size, which is 0 for the files of /proc
+	content, err = io.ReadAll(io.LimitReader(f, max+1)) // Size cannot bound it: it is 0 for files of /proc
 	if err != nil {
 		return nil, info.Mode().Perm(), reason(err)
 	}

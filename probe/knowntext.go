@@ -2,8 +2,9 @@ package probe
 
 import "strings"
 
-// knownTexts are the standard messages of the servers that are checked. Each * is a name or an address. They are never masked: a
-// mask would reveal that the password is one of their words.
+// knownTexts are standard messages of the servers that are checked. Each * matches a name or an
+// address. The other words are never masked, since a mask would reveal that one of them is the
+// password.
 var knownTexts = []string{
 	// Redis and Valkey, error replies without the leading -
 	"DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode *",
@@ -116,7 +117,8 @@ var knownTexts = []string{
 	`certificate signed by unknown authority`,
 }
 
-// knownText returns a standard message of a server, with secrets masked in the names that it holds, and whether s is one.
+// knownText reports whether s is a standard message of a server, and returns it with secrets masked
+// only in its names.
 func (r *redactor) knownText(s string) (text string, ok bool) {
 	if s == "" {
 		return "", false
@@ -132,7 +134,7 @@ func (r *redactor) knownText(s string) (text string, ok bool) {
 	return "", false
 }
 
-// matchNames reports whether s is pattern with a text in place of each *, and returns these texts.
+// matchNames reports whether s is pattern with a text in place of each *, and returns the texts.
 func matchNames(pattern, s string) (names []string, ok bool) {
 	before, rest, more := strings.Cut(pattern, "*")
 	if s, ok = strings.CutPrefix(s, before); !ok {

@@ -16,7 +16,8 @@ const (
 // maxHistory is how many runs of a check a Monitor remembers.
 const maxHistory = 60
 
-// relogAfter is how long a check that fails stays silent in the log if its reason changes.
+// relogAfter is the shortest time after which a failing check is logged again because its reason
+// has changed.
 const relogAfter = time.Minute
 
 // A State is what is known of one check while a Monitor runs it.
@@ -26,13 +27,15 @@ type State struct {
 	Since  time.Time // when Status last changed, zero before the first change
 	Last   Result    // of the last run that ended; its Check is nil before the first has
 
-	// Runs by result; a timeout is not counted as a failure. Failures while the check is starting are not counted.
+	// Runs by result; a timeout is not counted as a failure. Failures while the check is starting
+	// are not counted.
 	Successes, Failures, Timeouts uint64
 	ConsecutiveFailures           uint64 // counted failures and timeouts since the last success
 	LastSuccess                   time.Time
 }
 
-// Known reports whether the check has been judged: it has passed, or it has failed after its start period.
+// Known reports whether the check has been judged: it has passed, or it has failed after its start
+// period.
 func (s *State) Known() bool { return s.Status != Starting }
 
 // Passed reports whether the check's last run passed.
@@ -46,19 +49,20 @@ type Run struct {
 	Seen     string // as Result.Seen
 }
 
-// MonitorOptions say how a Monitor runs its checks and when it judges them.
+// MonitorOptions configures how a Monitor runs its checks and when a check counts as failed.
 type MonitorOptions struct {
 	Interval    time.Duration // between two runs of a check
 	StartPeriod time.Duration // from Run on, for checks that have never passed
-	Retries     int           // failures in a row before a check counts as failed; 0 is 1
+	Retries     int           // failures in a row before a check counts as failed; 0 means 1
 
-	// Changed is called when a check goes from ok to failed or back, and at most once a minute when the reason of a
-	// failure changes. Calls come from several goroutines, one at a time. It may block: that delays no check's result.
+	// Changed is called when a check changes from ok to failed or back. It is also called when the
+	// reason of a failure changes, at most once a minute. Several goroutines call it, one at a
+	// time. If it blocks, the results so far are available, but the next run of the check waits.
 	Changed func(State)
 }
 
-// A Monitor runs checks on an interval and keeps what they saw. Each check has its own goroutine, so a slow one delays no
-// other, and none runs twice at once.
+// A Monitor runs checks on an interval and keeps what they saw. Each check has its own goroutine,
+// so a slow check delays no other, and two runs of a check never overlap.
 //
 // A check is starting until it passes once or its start period is over:
 //
@@ -71,7 +75,7 @@ type MonitorOptions struct {
 type Monitor struct {
 	options MonitorOptions
 
-	mu       sync.Mutex // guards what follows; never held while a check runs or Changed does
+	mu       sync.Mutex // guards the fields below; not held while a check or Changed runs
 	states   []State
 	logs     []logState
 	history  [][]Run   // of each check, oldest first
@@ -81,13 +85,13 @@ type Monitor struct {
 	changing sync.Mutex // held while Changed runs
 }
 
-// A logState is what was last logged of one check.
+// A logState is what was last logged about one check.
 type logState struct {
 	at     time.Time
 	reason string
 }
 
-// NewMonitor returns a Monitor for checks, which are starting.
+// NewMonitor returns a Monitor for checks, all in status Starting.
 func NewMonitor(checks []*Check, o MonitorOptions) *Monitor {
 	o.Retries = max(o.Retries, 1)
 	m := &Monitor{options: o, logs: make([]logState, len(checks)), history: make([][]Run, len(checks))}
@@ -97,7 +101,8 @@ func NewMonitor(checks []*Check, o MonitorOptions) *Monitor {
 	return m
 }
 
-// Wait is the function Wait for the monitor's checks, before Run. Their results are kept, and reported to report alone.
+// Wait calls the function Wait for the Monitor's checks. It must return before Run is called. The
+// Monitor keeps the results, and calls only report, not Changed.
 func (m *Monitor) Wait(ctx context.Context, limits Limits, report func(Result)) []Result {
 	var checks []*Check
 	for i := range m.states {
@@ -106,15 +111,16 @@ func (m *Monitor) Wait(ctx context.Context, limits Limits, report func(Result)) 
 	return wait(ctx, checks, limits, report, m.noteOf)
 }
 
-// Quiet ends all calls of Changed, for when the command is stopping.
+// Quiet prevents further calls of Changed. It is called when the command is being stopped.
 func (m *Monitor) Quiet() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.quiet = true
 }
 
-// Run runs the checks until ctx is done, and blocks until then. All start together. A check that is starting is retried with the
-// back-off of Wait; any other runs once in every interval, spread evenly over it.
+// Run runs the checks until ctx is done, and blocks until then. The first runs start together. A
+// check in status Starting is retried with the back-off of Wait. Any other check runs once per
+// interval, and the checks are spread evenly over the interval.
 func (m *Monitor) Run(ctx context.Context) {
 	m.mu.Lock()
 	m.startEnd = time.Now().Add(m.options.StartPeriod)
@@ -126,7 +132,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	running.Wait()
 }
 
-// runOne runs one check again and again. If a run overruns the interval, the missed ticks are skipped.
+// runOne runs one check repeatedly. If a run overruns the interval, the missed ticks are skipped.
 func (m *Monitor) runOne(ctx context.Context, i int) {
 	check := m.states[i].Check // never written to
 	interval := m.options.Interval
@@ -138,7 +144,7 @@ func (m *Monitor) runOne(ctx context.Context, i int) {
 			return
 		}
 		state, log := m.note(i, result)
-		if log { // Changed may block, on a log that nobody reads
+		if log { // Changed may block if nobody reads the log
 			m.changing.Lock()
 			m.options.Changed(state)
 			m.changing.Unlock()
@@ -160,12 +166,12 @@ func (m *Monitor) runOne(ctx context.Context, i int) {
 	}
 }
 
-// noteOf is note for a check that the monitor was given.
+// noteOf calls note for the check that r is a result of.
 func (m *Monitor) noteOf(r Result) {
 	m.note(slices.IndexFunc(m.states, func(s State) bool { return s.Check == r.Check }), r)
 }
 
-// note keeps a result, and reports whether it is to be logged.
+// note keeps a result, and reports whether it must be logged.
 func (m *Monitor) note(i int, r Result) (state State, log bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -196,7 +202,7 @@ func (m *Monitor) note(i int, r Result) (state State, log bool) {
 	switch {
 	case !failed:
 		s.Status = r.Status
-	case before == Starting || s.ConsecutiveFailures >= uint64(m.options.Retries): // it has failed for all of its start period
+	case before == Starting || s.ConsecutiveFailures >= uint64(m.options.Retries): // or no run passed in its start period
 		s.Status = Failed
 	}
 	if s.Status != before {
@@ -205,7 +211,8 @@ func (m *Monitor) note(i int, r Result) (state State, log bool) {
 	return *s, m.toLog(i, before, ended) && !m.quiet
 }
 
-// toLog reports whether a check whose status was before is to be logged.
+// toLog reports whether check i must be logged. before is the status that it had before its last
+// result.
 func (m *Monitor) toLog(i int, before Status, now time.Time) bool {
 	s, last := &m.states[i], &m.logs[i]
 	switch {
@@ -226,8 +233,8 @@ func (m *Monitor) States(dst []State) []State {
 	return append(slices.Grow(dst, len(m.states)), m.states...)
 }
 
-// History returns the last runs of every check, at most 60 of each, oldest first. Failures while a check was starting are not
-// among them.
+// History returns the last runs of every check, at most 60 of each, oldest first. Failures while a
+// check was starting are not among them.
 func (m *Monitor) History() [][]Run {
 	m.mu.Lock()
 	defer m.mu.Unlock()

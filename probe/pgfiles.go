@@ -9,8 +9,9 @@ import (
 	"alfred/healthcheck/wire"
 )
 
-// setTLS reads the files that the parameters name, or that are in the home directory, unless no connection uses TLS. As in
-// libpq a CA that is there is used under every sslmode.
+// setTLS reads the certificate files that the parameters name or that exist in the home directory.
+// It reads nothing if no connection can use TLS. As in libpq, an existing CA file is used under
+// every sslmode.
 func (t *pgTarget) setTLS(env *environment, home string) (err error) {
 	mode := t.uri.SSLMode()
 	if !t.usesTLS() {
@@ -49,7 +50,7 @@ func (t *pgTarget) setTLS(env *environment, home string) (err error) {
 	return t.refuseCRL(home)
 }
 
-// usesTLS reports whether any host is reached by TCP with an sslmode that may want TLS.
+// usesTLS reports whether any host is reached by TCP with an sslmode that permits TLS.
 func (t *pgTarget) usesTLS() bool {
 	if t.uri.SSLMode() == "disable" {
 		return false
@@ -62,8 +63,9 @@ func (t *pgTarget) usesTLS() bool {
 	return false
 }
 
-// file is the path that a parameter names, or else that of a file in the home directory if it exists. As in libpq an empty
-// parameter counts as none.
+// file returns the path that a parameter names. If the parameter is missing, it returns the path of
+// a file in the home directory, if that file exists. As in libpq, an empty parameter counts as
+// missing.
 func (t *pgTarget) file(param, home, name string) (path string, fromHome bool) {
 	if path = t.uri.Get(param); path != "" || home == "" {
 		return path, false
@@ -74,8 +76,8 @@ func (t *pgTarget) file(param, home, name string) (path string, fromHome bool) {
 	return path, true
 }
 
-// refuseCRL refuses a certificate revocation list where certificates are verified: without a look at the list the check
-// would pass while the application fails.
+// refuseCRL refuses a certificate revocation list if certificates are verified. healthcheck does
+// not read such lists, so a check could pass while the application fails.
 func (t *pgTarget) refuseCRL(home string) error {
 	if !t.verify {
 		return nil
@@ -95,8 +97,9 @@ func (t *pgTarget) refuseCRL(home string) error {
 	return Usagef("leave it out for healthcheck, or check the port with --tcp", "%s: certificate revocation lists are not supported", where)
 }
 
-// setPasswords looks up a password for each host: the one of the URI, its service or the environment, or else that of the
-// password file. As in libpq a file that cannot be used is no error. Its reason is kept for a login that fails without it.
+// setPasswords sets each host's password: from the URI, its service or the environment, otherwise
+// from the password file. As in libpq, an unusable password file is not an error. The reason is
+// kept, and shown if a login then fails without a password.
 func (t *pgTarget) setPasswords(home string) {
 	path, explicit := t.uri.Get("passfile"), true
 	if path == "" && home != "" {
@@ -126,8 +129,9 @@ func (t *pgTarget) lookUpPassword(text string, h wire.PGHost) (string, error) {
 		wire.PassfileKey{Host: cmp.Or(h.Host, h.Addr), Port: port, Database: t.login.Database, User: t.login.User, SocketDir: pgSocketDirs[0]})
 }
 
-// readPassfile reads a password file, or says why it is ignored. As in libpq that is so if others may read it. One that is
-// not there is no problem unless it was named.
+// readPassfile reads a password file. If the file is ignored, problem is the reason. As in libpq, a
+// file that others may read is ignored. A missing file is a problem only if it was named
+// explicitly.
 func (t *pgTarget) readPassfile(path string, explicit bool) (text, problem string) {
 	content, mode, err := readFileMode(path, maxFile)
 	switch {

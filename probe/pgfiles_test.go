@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What ${…} inserted into the URL is not shown where an error names a file or a service.
+// If ${…} inserts the name of a file or a service into the URL, errors mask that name.
 func TestPostgresFilesMasked(t *testing.T) {
 	dir := t.TempDir()
 	for _, test := range []struct{ query, want string }{

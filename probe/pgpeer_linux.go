@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// socketOwner returns the name of the user that runs the server behind a Unix socket (unix(7), SO_PEERCRED).
+// socketOwner returns the name of the user that runs the server of a Unix socket (unix(7),
+// SO_PEERCRED).
 func socketOwner(conn *net.UnixConn) (string, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {

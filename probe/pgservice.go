@@ -8,12 +8,13 @@ import (
 	"alfred/healthcheck/wire"
 )
 
-// pgSystemConfig is where the system's service file is, unless PGSYSCONFDIR names another folder: as Debian and the official
-// images build libpq.
+// pgSystemConfig is the folder of the system's service file if PGSYSCONFDIR is not set. Debian and
+// the official images build libpq with this folder.
 const pgSystemConfig = "/etc/postgresql-common"
 
-// setService gives u the parameters of the service that the URI or PGSERVICE names. As in libpq (PostgreSQL documentation
-// 34.17) PGSERVICEFILE, or else ~/.pg_service.conf, is looked in first, and then the system's file.
+// setService sets the parameters of the service that the URI or PGSERVICE names. As in libpq
+// (PostgreSQL documentation 34.17), it searches PGSERVICEFILE, by default ~/.pg_service.conf, and
+// then the system's file.
 func (t *pgTarget) setService(env *environment, home string) error {
 	service := t.uri.Get("service")
 	if service == "" {

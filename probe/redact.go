@@ -16,40 +16,46 @@ import (
 const (
 	// mask is written in place of a secret.
 	mask = "***"
-	// maxText is how much of a peer's text is looked at, in bytes. No text from a peer is longer.
+	// maxText is how much of a peer's text is examined, in bytes. No text from a peer is longer.
 	maxText = 64 << 10
 	// minPiece is the length of the shortest piece of a secret that is masked, in bytes.
 	minPiece = 8
-	// minEncoded is the length of the shortest secret that is looked for in base64 and hex, in bytes. The encoding of a shorter
-	// one is too common a text.
+	// minEncoded is the length of the shortest secret that is also searched for in base64 and hex,
+	// in bytes. The encoding of a shorter secret occurs by chance too often.
 	minEncoded = 3
-	// maxDecodings is how often a text is decoded: JSON within JSON takes two, a percent-encoded URL in it one more.
+	// maxDecodings is how often a text is decoded: JSON within JSON takes two, a percent-encoded
+	// URL in it one more.
 	maxDecodings = 3
 )
 
-// A redactor masks secrets in a peer's text. The zero value knows none. All calls of add and show come before the first of clean.
+// A redactor masks secrets in a peer's text. The zero value knows none. add and show must not be
+// called after clean.
 //
-// A text is compared in views: as it is, and decoded once, twice and three times, where a decoding resolves percent-encoding, the
-// escapes of C, Go and JSON, and HTML's character references alike. So a peer may encode a secret in any of these ways, or in
-// several at once. Comparison ignores the case of ASCII letters, and takes control characters and + for blanks. Each piece of a
-// secret of minPiece bytes is masked, so a peer may also cut it. A shorter secret is masked if it is whole.
+// A text is searched in several views: as it is, and decoded once, twice and three times. A
+// decoding resolves percent-encoding, the escapes of C, Go and JSON, and HTML's character
+// references. So a secret is found in any of these encodings, and in several at once. The search
+// ignores the case of ASCII letters and treats control characters and + as blanks.
+//
+// Every piece of a secret that is minPiece bytes long is masked, so a secret that the peer has cut
+// is masked too. A secret that is shorter than minPiece is masked only as a whole.
 type redactor struct {
 	secrets []string
-	encoded []string // whose base64 and hex are secret, but not they themselves: "user:password"
+	encoded []string // only their base64 and hex are secret, for example those of "user:password"
 	public  []string // what the target shows
 
 	once  sync.Once
-	long  []string // folded forms of which each piece is masked
+	long  []string // folded forms; each piece of them is masked
 	short []string // folded forms shorter than a piece
 }
 
-// add makes secrets known.
+// add adds secrets to mask.
 func (r *redactor) add(secrets ...string) { r.secrets = append(r.secrets, secrets...) }
 
-// addEncoded makes texts known whose encodings hold a secret.
+// addEncoded adds texts whose base64 and hex are masked.
 func (r *redactor) addEncoded(texts ...string) { r.encoded = append(r.encoded, texts...) }
 
-// show exempts what a target shows anyway. A mask over it would reveal that the secret has the same text.
+// show exempts text that a target shows anyway. A mask over it would reveal that a secret has the
+// same text.
 func (r *redactor) show(public ...string) {
 	for _, p := range public {
 		if p != "" {
@@ -58,8 +64,8 @@ func (r *redactor) show(public ...string) {
 	}
 }
 
-// clean makes a peer's text fit to be shown: without secrets, on one line, printable, and not too long. A server's own standard
-// text is shown as it is.
+// clean prepares a peer's text for output: it masks secrets, and returns one printable line of
+// limited length. In a standard message of a server, only names are masked.
 func (r *redactor) clean(s string) string {
 	return cut(escapeUnprintable(r.withoutSecrets(s)), maxMessage)
 }
@@ -73,7 +79,7 @@ func (r *redactor) withoutSecrets(s string) string {
 	return r.redact(s)
 }
 
-// redact masks the secrets that were added, and others by their shape.
+// redact masks the secrets that were added, and text that has the shape of a secret.
 func (r *redactor) redact(s string) string {
 	r.once.Do(r.prepare)
 	var secrets, shapes cover
@@ -94,7 +100,7 @@ func (r *redactor) redact(s string) string {
 	var b strings.Builder
 	at := 0
 	for _, p := range spans {
-		for p.to-p.from > 1 && s[p.from] == ' ' { // a piece of a secret may begin with the blank of another's
+		for p.to-p.from > 1 && s[p.from] == ' ' { // the span may begin with a blank before the secret
 			p.from++
 		}
 		for p.from > at && !utf8.RuneStart(s[p.from]) {
@@ -132,7 +138,7 @@ func (r *redactor) prepare() {
 		add(s)
 		add(strings.TrimSpace(s))
 		addEncodings(s, add)
-		v := view{text: s} // a peer's text is decoded, so what the secret itself may hold of escapes is too
+		v := view{text: s} // a peer's text is decoded, so escapes in the secret itself are decoded as well
 		for range maxDecodings {
 			var changed bool
 			if v, changed = v.decode(); !changed {
@@ -147,7 +153,8 @@ func (r *redactor) prepare() {
 	}
 }
 
-// addEncodings adds s in hex and in base64, where s begins at each of the three offsets within a group of 3 bytes.
+// addEncodings adds s in hex and in base64, where s begins at each of the three offsets within a
+// group of 3 bytes.
 func addEncodings(s string, add func(string)) {
 	if len(s) < minEncoded {
 		return
@@ -156,8 +163,8 @@ func addEncodings(s string, add func(string)) {
 	for _, e := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding} {
 		add(e.EncodeToString([]byte(s)))
 		add(e.WithPadding(base64.NoPadding).EncodeToString([]byte(s)))
-		for offset, mixed := range []int{0, 2, 3} { // so many characters depend on what comes before s
-			end := (offset + len(s)) * 8 / 6 // the character there depends on what comes behind it
+		for offset, mixed := range []int{0, 2, 3} { // this many characters also depend on the bytes before s
+			end := (offset + len(s)) * 8 / 6 // the character there also depends on the bytes after s
 			if piece := e.EncodeToString([]byte("\x00\x00"[:offset] + s))[mixed:end]; len(piece) >= minPiece {
 				add(piece)
 			}
@@ -184,7 +191,8 @@ func (r *redactor) findSecrets(v *view, c *cover, size int) {
 	if len(text) < minPiece || len(r.long) == 0 {
 		return
 	}
-	// Each piece of the text by its bytes: the first place where it is, and from each place the next. Places count from 1.
+	// first maps each piece of the text to its first place. next[place-1] is the next place of the
+	// same piece, 0 if there is none. Places are counted from 1.
 	piece := func(s string, i int) uint64 { return binary.LittleEndian.Uint64([]byte(s[i : i+minPiece])) }
 	last := len(text) - minPiece
 	first, next := make(map[uint64]int32, last+1), make([]int32, last+1)
@@ -200,7 +208,7 @@ func (r *redactor) findSecrets(v *view, c *cover, size int) {
 			if !ok {
 				continue
 			}
-			delete(first, p) // so that each place is covered once
+			delete(first, p) // covers each place only once
 			for ; place > 0; place = next[place-1] {
 				c.add(v.span(int(place-1), int(place-1)+minPiece), size)
 			}
@@ -221,7 +229,8 @@ func (r *redactor) holds(text string) bool {
 	return slices.ContainsFunc(r.secrets, func(s string) bool { return strings.Contains(fold(s), fold(text)) })
 }
 
-// fold makes equal what a peer may exchange: the case of ASCII letters; control characters, a blank and +.
+// fold converts ASCII letters to lower case, and control characters and + to blanks. Servers
+// replace these characters with one another when they echo a text.
 func fold(s string) string {
 	b := []byte(s)
 	for i, c := range b {
@@ -239,7 +248,7 @@ func fold(s string) string {
 type span struct{ from, to int }
 
 // A cover collects spans of one text, in any order. The zero value is empty.
-type cover struct{ delta []int32 } // at each place, how many spans begin less how many end
+type cover struct{ delta []int32 } // at each place, the number of spans that begin minus those that end
 
 func (c *cover) add(p span, size int) {
 	if c.delta == nil {
@@ -249,7 +258,7 @@ func (c *cover) add(p span, size int) {
 	c.delta[p.to]--
 }
 
-// spans is what is covered, in order.
+// spans returns the covered spans, in order.
 func (c *cover) spans() (list []span) {
 	var open int32
 	for i, d := range c.delta {
@@ -277,13 +286,13 @@ func merge(list []span) (merged []span) {
 	return merged
 }
 
-// A view is a text, or what decoding made of it.
+// A view is a text, or the result of decoding it.
 type view struct {
 	text     string
-	from, to []int32 // where each byte comes from in the text as it was; nil: from its own place
+	from, to []int32 // the span of the original text that each byte was decoded from; nil if nothing was decoded
 }
 
-// span is where bytes i to j of the view come from.
+// span returns the part of the original text from which bytes i to j of the view were decoded.
 func (v *view) span(i, j int) span {
 	if v.from == nil {
 		return span{i, j}
@@ -318,7 +327,8 @@ func (v *view) decode() (decoded view, changed bool) {
 // entities are HTML's character references that an escaping function writes by name.
 var entities = map[string]string{"amp": "&", "lt": "<", "gt": ">", "quot": `"`, "apos": "'", "nbsp": " ", "sol": "/", "num": "#", "plus": "+", "equals": "="}
 
-// appendUnescaped appends what the first character or escape of s means, and returns its size in s.
+// appendUnescaped appends the first character of s, decoded if it is an escape, and returns its
+// size in s.
 func appendUnescaped(b []byte, s string) ([]byte, int) {
 	number := func(digits string, base int) (n rune, ok bool) {
 		u, err := strconv.ParseUint(digits, base, 21)
@@ -385,11 +395,11 @@ func lowSurrogate(s string) (low rune, ok bool) {
 	return rune(n), err == nil && 0xdc00 <= n && n < 0xe000
 }
 
-// findShapes covers what is a secret by its place: user-info in a URL, and the value behind a name such as password, token,
-// secret or key with = or : after it.
+// findShapes covers text that is a secret by its position: the user-info of a URL, and the value
+// after = or : that follows a name such as password, token, secret or key.
 func findShapes(v *view, c *cover, size int) {
 	s := v.text
-	at, end, lastAt := 0, 0, 0 // of the URL and what is joined to it: its end and its last @
+	at, end, lastAt := 0, 0, 0 // end of the URL with the text joined to it, and its last @
 	for {
 		i := strings.Index(s[at:], "://")
 		if i < 0 {
@@ -402,7 +412,9 @@ func findShapes(v *view, c *cover, size int) {
 		}
 		authority := s[at : at+indexAny(s[at:end], "/?#")]
 		_, port, hasPort := strings.Cut(authority, ":")
-		// A password may hold a / that is not encoded: the last @ counts, unless there is none before the first /, as in a path.
+		// A password may hold an unencoded /, so the user-info ends at the last @. If the part
+		// before the first / holds neither an @ nor a port that is not a number, the @ belongs to
+		// the path.
 		if lastAt > at && (strings.Contains(authority, "@") || hasPort && strings.Trim(port, "0123456789") != "") {
 			c.add(v.span(at, lastAt), size)
 			at = lastAt
@@ -429,11 +441,11 @@ func indexAny(s, chars string) int {
 	return len(s)
 }
 
-// maxSecretName is the longest name that is looked at, in bytes.
+// maxSecretName is the longest name that is examined, in bytes.
 const maxSecretName = 64
 
-// namedSecret finds the value that belongs to the = or : at i, if the name before it is that of a secret. Quotes and blanks may
-// stand around both.
+// namedSecret returns the position of the value after the = or : at i, if the name before it is one
+// that secrets have. Quotes and blanks may surround name and value.
 func namedSecret(s string, i int) (from, to int) {
 	const blanksAndQuotes = " \t\"'`]"
 	name := strings.TrimRight(s[max(0, i-maxSecretName):i], blanksAndQuotes)

@@ -13,9 +13,9 @@ const (
 	maxBackoff = time.Second
 )
 
-// Limits say how long to wait for checks to pass.
+// Limits is how long to wait for checks to pass.
 type Limits struct {
-	All   time.Duration            // for checks that Named leaves out; 0 is not to wait for them
+	All   time.Duration            // for checks that are not in Named; if 0, they are not waited for
 	Named map[string]time.Duration // by the check's name
 }
 
@@ -32,7 +32,7 @@ func (l Limits) Check(checks []*Check) error {
 	return nil
 }
 
-// Of is the limit of one check, 0 if it is not waited for.
+// Of returns the limit of one check, or 0 if it is not waited for.
 func (l Limits) Of(c *Check) time.Duration {
 	if limit, ok := l.Named[c.Name]; ok {
 		return limit
@@ -40,9 +40,9 @@ func (l Limits) Of(c *Check) time.Duration {
 	return l.All
 }
 
-// Wait runs the checks that limits name again and again until every one passes in the same round, or one still fails at its limit,
-// or ctx is cancelled. It returns the results of the last round. Each failure is passed to report, once for each change of its
-// reason.
+// Wait repeats the checks that limits name until all pass in the same round, one still fails at its
+// limit, or ctx is cancelled. It returns the results of the last round. It calls report for each
+// failure whose reason is new.
 func Wait(ctx context.Context, checks []*Check, limits Limits, report func(Result)) []Result {
 	return wait(ctx, checks, limits, report, func(Result) {})
 }
@@ -51,8 +51,8 @@ func Wait(ctx context.Context, checks []*Check, limits Limits, report func(Resul
 type waiting struct {
 	check  *Check
 	ctx    context.Context // ends at the check's own limit, or at the longest of all once it has passed
-	last   Result          // of the round before
-	reason string          // what was reported last
+	last   Result          // of the previous round
+	reason string          // the failure reported last
 }
 
 // wait is Wait, and passes every result to note.
@@ -71,7 +71,7 @@ func wait(ctx context.Context, checks []*Check, limits Limits, report, note func
 	defer cancel()
 	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
 		results := runRound(list)
-		if ctx.Err() != nil { // a failure now says nothing of the peers
+		if ctx.Err() != nil { // the failure may be that of ctx, not of a peer
 			return results
 		}
 		first := whole // of the contexts of failing checks, the one that ends first
@@ -117,8 +117,9 @@ func isOver(ctx context.Context) bool {
 	return ctx.Err() != nil || !time.Now().Before(deadline)
 }
 
-// runRound runs every check once. If a limit cuts a run short, the check's result of the round before is returned, unless all
-// would then have passed: they have not passed in one round.
+// runRound runs every check once. If a limit interrupts a run, the check's result of the previous
+// round is returned. It is not if all checks would then have passed, since they did not pass in the
+// same round.
 func runRound(list []*waiting) []Result {
 	results := make([]Result, len(list))
 	var running sync.WaitGroup

@@ -23,9 +23,9 @@ func (p *Process) exec() (pid int, err error) {
 	attr := &syscall.ProcAttr{
 		Env:   syscall.Environ(),
 		Files: []uintptr{0, 1, 2},
-		// The child makes its own group the foreground group before the exec, if the program's group
-		// was. So reading the terminal never stops the command. All signals are blocked meanwhile,
-		// TTOU among them.
+		// If the program's group is the terminal's foreground group, the child puts its own group
+		// there before the exec. The command is then never stopped for reading the terminal. The
+		// child blocks all signals meanwhile, including TTOU.
 		Sys: &syscall.SysProcAttr{Setpgid: true, Foreground: p.terminal.front, Ctty: p.terminal.fd},
 	}
 	if os.Getpid() != 1 { // with PID 1 the kernel ends its whole namespace
@@ -89,7 +89,7 @@ func (p *Process) exec() (pid int, err error) {
 	return 0, e
 }
 
-// hint follows the reason if the name can be no program's by mistake: it holds arguments or a variable.
+// hint returns a hint to append to the reason if the name holds arguments or a variable by mistake.
 func hint(name string) string {
 	fields := strings.Fields(name)
 	switch {

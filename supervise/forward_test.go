@@ -21,7 +21,7 @@ import (
 )
 
 // roleSignals prints "ready", then the name of each signal it receives. It exits with status 7 on
-// the signal that args name, by default TERM.
+// the signal args[0], by default TERM.
 func roleSignals(args []string) {
 	last := SignalName(syscall.SIGTERM)
 	if len(args) > 0 {
@@ -103,8 +103,8 @@ func TestEverySignal(t *testing.T) {
 	})
 }
 
-// report is what roleInit prints after its command, without orphans or children, if it has
-// forwarded these signals so often.
+// report returns what roleInit prints once its command has ended, if it forwarded each signal this
+// many times and there were no orphans and no children.
 func report(forwarded map[syscall.Signal]int) string {
 	var b strings.Builder
 	b.WriteString("orphans 0\n")
@@ -125,7 +125,7 @@ func readReport(next func() string) (text string) {
 	return text
 }
 
-// others returns the signals that are forwarded, without those given.
+// others returns every forwarded signal except those in but.
 func others(but ...syscall.Signal) (sigs []syscall.Signal) {
 	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
 		if isForwarded(sig) && !slices.Contains(but, sig) {
@@ -288,7 +288,7 @@ func TestSignalGroup(t *testing.T) {
 	}
 }
 
-// With SignalGroup a signal reaches a command that has left its group, and the group as well.
+// With SignalGroup, a signal reaches both the process group and a command that has left it.
 func TestSignalGroupLeft(t *testing.T) {
 	for _, settings := range []string{"GROUP=1 REPORT=1", "GROUP=1 REPORT=1 STAY=1"} {
 		cmd := initCommand(settings, self(), "@leaver")
@@ -318,8 +318,8 @@ func TestSignalGroupLeft(t *testing.T) {
 	}
 }
 
-// roleLeaver leaves its process group for that of its parent, and prints the first USR1. With
-// SUPERVISE_STAY a child stays in the group and does the same.
+// roleLeaver moves to its parent's process group and prints the first USR1. If SUPERVISE_STAY is
+// set, a child stays in the old group and also prints its first USR1.
 func roleLeaver(args []string) {
 	usr1 := make(chan os.Signal, 1)
 	signal.Notify(usr1, syscall.SIGUSR1)
@@ -354,7 +354,7 @@ func roleLeaver(args []string) {
 	io.Copy(io.Discard, os.Stdin) // until TERM
 }
 
-// A signal that may not be sent is logged, and only the first.
+// Only the first signal that the kernel does not permit to send is logged.
 func TestNotPermitted(t *testing.T) {
 	if os.Getuid() != 0 {
 		skip(t, "root to change the user")
@@ -390,7 +390,7 @@ func TestNotPermitted(t *testing.T) {
 // roleNoKill executes the test binary with args and without CAP_KILL.
 func roleNoKill(args []string) {
 	const PR_CAPBSET_DROP, CAP_KILL = 24, 5
-	runtime.LockOSThread() // the capability is the thread's, and the exec is from it
+	runtime.LockOSThread() // capabilities belong to a thread, and this one calls exec
 	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, PR_CAPBSET_DROP, CAP_KILL, 0); errno != 0 {
 		fmt.Println(errno)
 		return
@@ -444,7 +444,8 @@ func TestNohup(t *testing.T) {
 	}
 }
 
-// A write to a broken stderr does not end the init, and the command has the default SIGPIPE.
+// A write to a broken stderr does not end the init. The command starts with the default action for
+// SIGPIPE.
 func TestBrokenStderr(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -473,8 +474,8 @@ func TestSignalFromTheFirstInstruction(t *testing.T) {
 	}
 }
 
-// AwaitStop returns a signal that arrives before Start, and keeps it for the command. It also reaps
-// and counts orphans.
+// AwaitStop returns a signal that arrives before Start; the signal is still forwarded to the
+// command. AwaitStop also reaps and counts orphans.
 func TestBeforeStart(t *testing.T) {
 	// The process that the shell leaves in the background becomes a child of the role.
 	cmd := exec.Command("/bin/sh", "-c", `read x <&3 & exec "$0" @early`, self())
@@ -540,7 +541,7 @@ func roleKept(args []string) {
 	first, _ := early.Register()
 	sig, _ := ParseSignal(args[0])
 	syscall.Kill(os.Getpid(), sig)
-	for len(first) == 0 { // os/signal passes it on in a goroutine of its own
+	for len(first) == 0 { // os/signal delivers it from its own goroutine
 		time.Sleep(time.Millisecond)
 	}
 	signals := Listen()

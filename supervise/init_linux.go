@@ -13,8 +13,8 @@ import (
 // AwaitStop reaps orphans until the first TERM, INT, QUIT or HUP arrives and returns it, or until
 // the channel is closed and returns 0. A nil channel is never closed.
 //
-// It is for the time before Start, and for a program without a command. It must not run at the same
-// time as Process.Wait. If a command is started afterwards, the signal is forwarded to it as well.
+// Call it before Start, or if there is no command. It must not run concurrently with Process.Wait.
+// If a command is started afterwards, the signal is forwarded to it as well.
 func (s *Signals) AwaitStop(until <-chan struct{}) syscall.Signal {
 	for {
 		s.reap(nil)
@@ -39,8 +39,8 @@ func (c Command) Start(s *Signals) (*Process, error) {
 	c.StopSignals, c.SuccessStatus = maps.Clone(c.StopSignals), slices.Clone(c.SuccessStatus)
 	p := &Process{command: c, signals: s, ended: make(chan struct{})}
 
-	// 1. Register every signal: CHLD before there is a child, the others before there is a command
-	// to forward them to.
+	// 1. Register CHLD before the first child starts, and the other signals before there is a
+	// command to forward them to.
 	s.registerAll()
 
 	// 2. Adopt orphaned descendants. PID 1 always does. A kernel before 3.4 has no subreapers; there
@@ -94,9 +94,9 @@ func (p *Process) fork() error {
 	}
 }
 
-// Wait forwards signals and reaps until the command has ended, and returns the exit status for the
-// program. As PID 1 it then sends TERM to the processes left over, and waits for them for up to
-// KillAfter. It is called once.
+// Wait forwards signals and reaps children until the command has ended. As PID 1 it then sends TERM
+// to the remaining processes, and waits for them for up to KillAfter. It returns the exit status
+// for the program. It must be called once.
 func (p *Process) Wait() int {
 	pid := p.id()
 
@@ -117,22 +117,23 @@ func (p *Process) Wait() int {
 	}
 	p.stopping()
 	if sig := p.signals.fatal; sig != 0 && p.terminal.isForeground(pid) && p.forwarded[sig].Load() == 0 {
-		// Ctrl-C or Ctrl-\. In one group with the command, the rest of the job would have got it.
+		// Ctrl-C or Ctrl-\. The terminal sent the signal to the command's group only, so pass it to
+		// the rest of the job.
 		syscall.Kill(0, sig)
 	}
 	p.terminal.takeBack(pid)
 	p.terminal.close()
 	close(p.ended)
 
-	// 3. As PID 1, stop the processes left over.
+	// 3. As PID 1, stop the remaining processes.
 	if os.Getpid() == 1 {
 		p.evict()
 	}
 	return p.status
 }
 
-// reap waits for every child that has ended: one CHLD may stand for several. p is the command, or
-// nil if there is none.
+// reap waits for every child that has ended, since several may be merged into one CHLD. p is the
+// command, or nil if there is none.
 func (s *Signals) reap(p *Process) {
 	for {
 		var status syscall.WaitStatus
@@ -152,17 +153,17 @@ func (s *Signals) reap(p *Process) {
 	}
 }
 
-// Exit ends the program with a status. If the command died of INT or QUIT and there is a controlling
-// terminal, the program dies of the same signal, unless status is not 128 plus that signal or the
-// program is PID 1, which cannot. A shell above then knows that its job was interrupted. It may be
-// called on a nil *Signals.
+// Exit ends the program with a status. If the command died of INT or QUIT at a controlling
+// terminal, and status is 128 plus that signal, the program dies of the same signal. The shell then
+// detects that its job was interrupted. PID 1 cannot die of a signal and always exits with the
+// status. Exit may be called on a nil *Signals.
 func (s *Signals) Exit(status int) {
 	if s != nil && s.fatal != 0 && status == 128+int(s.fatal) {
 		const PR_SET_DUMPABLE = 4
-		syscall.RawSyscall(syscall.SYS_PRCTL, PR_SET_DUMPABLE, 0, 0) // the core is the command's to leave
+		syscall.RawSyscall(syscall.SYS_PRCTL, PR_SET_DUMPABLE, 0, 0) // the command dumps core, the program does not
 		runtime.LockOSThread()
 		disposition(s.fatal, &sigaction{handler: sigDfl})
-		// A signal that a thread sends to itself has had its effect when the call returns.
+		// A signal that a thread sends to itself takes effect before the call returns.
 		syscall.Tgkill(os.Getpid(), syscall.Gettid(), s.fatal)
 	}
 	os.Exit(status)
@@ -183,7 +184,7 @@ func (p *Process) setEnded(status syscall.WaitStatus) {
 	}
 }
 
-// forward sends a received signal to the command, or the one that StopSignals has in its place.
+// forward sends a received signal to the command, or the signal that StopSignals maps it to.
 func (p *Process) forward(received syscall.Signal) {
 	sent, ok := p.command.StopSignals[received]
 	if !ok {
@@ -214,13 +215,13 @@ func (p *Process) stopping() {
 	}
 }
 
-// send sends a signal to the command, and with group to its process group, and reports whether the
-// command got it. A command that has left its group gets it beside those that are still there.
+// send sends a signal to the command and reports whether the command received it. If group is set,
+// the command's process group receives it too, even if the command has left that group.
 func (p *Process) send(sig syscall.Signal, group bool) bool {
 	pid := p.id()
 	var err error
 	if group {
-		err = syscall.Kill(-pid, sig) // ESRCH: nobody is left there
+		err = syscall.Kill(-pid, sig) // ESRCH: the group is empty
 	}
 	if now, failed := syscall.Getpgid(pid); !group || failed == nil && now != pid {
 		err = syscall.Kill(pid, sig)
@@ -237,7 +238,7 @@ func isStopSignal(sig syscall.Signal) bool {
 	return sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT
 }
 
-// handleStop acts when the terminal has stopped the command. Without a terminal the command stays
+// handleStop handles a stop of the command by the terminal. Without a terminal the command stays
 // stopped until CONT is forwarded.
 func (p *Process) handleStop(by syscall.Signal) {
 	if p.terminal.fd < 0 {
@@ -246,8 +247,7 @@ func (p *Process) handleStop(by syscall.Signal) {
 	pid := p.id()
 	switch by {
 	case syscall.SIGTSTP:
-		// Ctrl-Z. The command continues after fg or bg; at once if there is no shell that could
-		// continue it.
+		// Ctrl-Z. The command continues after fg or bg, or at once if no shell can continue it.
 		suspend(true)
 		p.terminal.handOver(pid)
 		syscall.Kill(-pid, syscall.SIGCONT)
@@ -264,8 +264,9 @@ func (p *Process) handleStop(by syscall.Signal) {
 	}
 }
 
-// evict stops the processes left over in the container, for at most KillAfter. The kernel kills
-// the rest when PID 1 ends (pid_namespaces(7)), and with a KillAfter of 0 all of them at once.
+// evict sends TERM to the remaining processes in the container and waits for them for at most
+// KillAfter. When PID 1 ends, the kernel kills the rest (pid_namespaces(7)). If KillAfter is 0,
+// that happens at once.
 func (p *Process) evict() {
 	if syscall.Kill(-1, syscall.SIGTERM) != nil { // ESRCH: no process is left
 		return

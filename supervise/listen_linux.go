@@ -16,9 +16,9 @@ import (
 type Signals struct {
 	stop chan os.Signal // receives the first TERM, INT, QUIT or HUP, for AwaitStop
 
-	// One channel per signal, with a buffer of one. os/signal drops a signal if the buffer is full,
-	// and then the same signal is pending already. In one channel for all signals, a storm of one
-	// could displace another.
+	// One channel per signal, with a buffer of one. os/signal drops a signal only if the buffer is
+	// full, that is, if the same signal is already pending. In a channel for all signals, a storm
+	// of one signal could displace another.
 	chans [maxSignal + 1]chan os.Signal
 
 	// The cases that next selects from, indexed by signal number. Case 0 is the deadline.
@@ -30,11 +30,13 @@ type Signals struct {
 	fatal syscall.Signal // INT or QUIT if the command died of it and there is a terminal; for Wait and Exit
 }
 
-// Listen registers the program's signals; main calls it first of all, and once. When it returns,
-// TERM, INT, QUIT and HUP are registered, if package early has not done that before main: each would
-// otherwise end a PID 1 with status 2. Those that have arrived since then are not lost.
-// Registering takes up to 50 µs per signal, so a goroutine registers the others and then ends.
-// A write to a broken pipe no longer ends the program; it returns EPIPE.
+// Listen registers the program's signals. main calls it once, before anything else. When it
+// returns, TERM, INT, QUIT and HUP are registered, by Listen or before main by package early.
+// Signals that package early has received are kept. Until they are registered, each of these
+// signals ends a PID 1 with status 2.
+//
+// Registering takes up to 50 µs per signal, so a goroutine registers the others and then ends. A
+// write to a broken pipe no longer ends the program; it returns EPIPE.
 func Listen() *Signals {
 	s := &Signals{registered: make(chan struct{})}
 	for sig := syscall.Signal(1); sig <= maxSignal; sig++ {
@@ -52,8 +54,8 @@ func Listen() *Signals {
 		s.chans[sig] = each[i]
 		s.cases[sig].Chan = reflect.ValueOf(each[i])
 	}
-	// Nothing receives from this channel: a handler replaces the default action, and unlike SIG_IGN
-	// the command does not inherit it.
+	// Nothing receives from this channel. Notify only replaces the default action with a handler,
+	// which the command does not inherit; it would inherit SIG_IGN.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	go func() { // ends when its signals are registered
@@ -71,7 +73,8 @@ func Listen() *Signals {
 	return s
 }
 
-// register registers a signal, unless it is ignored: the command inherits that it is ignored.
+// register registers a signal unless it is ignored. The command inherits an ignored signal as
+// ignored.
 func (s *Signals) register(sig syscall.Signal) {
 	if s.chans[sig] != nil && disposition(sig, nil).handler != sigIgn {
 		signal.Notify(s.chans[sig], sig)

@@ -17,7 +17,7 @@ type Signals struct {
 	stop <-chan os.Signal // receives the first TERM, INT, QUIT or HUP
 }
 
-// Listen registers the program's signals; main calls it first of all, and once.
+// Listen registers the program's signals. main calls it once, before anything else.
 func Listen() *Signals {
 	first, _ := early.Register()
 	return &Signals{stop: first}
@@ -53,8 +53,8 @@ func (p *Process) Wait() int { return 126 }
 // Usage always fails.
 func (p *Process) Usage() (Usage, error) { return Usage{}, errLinuxOnly }
 
-// Self returns when the program started, and nothing else.
+// Self returns only the time at which the program started.
 func Self() SelfUsage { return SelfUsage{Started: started, ResidentBytes: -1} }
 
-// ReserveThreads does nothing: there is no command to reserve them from.
+// ReserveThreads does nothing, since there is no command that could use up the threads.
 func ReserveThreads() {}

@@ -20,15 +20,15 @@ var (
 	pageSize       = int64(os.Getpagesize())
 )
 
-// reapedBefore is the CPU time of children reaped before main. If an entrypoint script executes the
-// program with exec, they are the script's commands.
+// reapedBefore is the CPU time of children reaped before main: if an entrypoint script starts the
+// program with exec, the commands that the script ran.
 var reapedBefore = func() (r syscall.Rusage) {
 	syscall.Getrusage(syscall.RUSAGE_CHILDREN, &r)
 	return r
 }()
 
 // descendants accounts for the program's descendants. /proc and getrusage(2) report on the whole
-// program, so there is one, whatever command runs.
+// program, so one account serves every command.
 var descendants accounts
 
 // accounts is the state that Usage keeps between calls.
@@ -72,9 +72,9 @@ func (a *accounts) usage(p *Process) (Usage, error) {
 		return Usage{}, errForeignProc
 	}
 
-	// Read the reaped children first. A process that ends in between is then missing from this
-	// reading, which the maximum below hides; in the other order it would be counted twice, and the
-	// maximum would keep that.
+	// Read the CPU time of reaped children first. A process that ends in between is then missing
+	// from this reading, and the maximum below covers the gap. In the other order it would be
+	// counted twice, and the maximum would keep the error.
 	var reaped syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &reaped); err != nil {
 		return Usage{}, err
@@ -151,8 +151,8 @@ func (a *accounts) read() error {
 	})
 }
 
-// descend fills a.ours with root and its descendants. /proc mostly lists a parent before its children,
-// so the second round usually finds nothing new and ends the loop.
+// descend fills a.ours with root and its descendants. /proc mostly lists a parent before its
+// children, so the second round usually finds nothing new and ends the loop.
 func (a *accounts) descend(root int64) {
 	clear(a.ours)
 	a.ours[root] = true

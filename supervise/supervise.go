@@ -21,31 +21,32 @@
 //   - CHLD and PIPE, which concern the program itself;
 //   - 32 to 34, which the C library reserves;
 //   - PROF and URG, which Go's runtime uses;
-//   - TTIN and TTOU if there is a controlling terminal, which then sends them to the program itself.
+//   - TTIN and TTOU if there is a controlling terminal, which then sends them to the program
+//     itself.
 //
 // Several signals of one kind may be merged into one, real-time signals included; the last one is
-// always forwarded. A signal that arrives before it is registered, in the first milliseconds, may be
-// lost, or Go's runtime may end the program with status 2. No later signal is lost.
+// always forwarded. A signal that arrives before it is registered, in the first milliseconds, may
+// be lost, or Go's runtime may end the program with status 2. No later signal is lost.
 //
 // HUP, INT, TSTP, TTIN, TTOU and CONT stay ignored for the command, and are not forwarded, if they
 // were ignored when the program started (nohup). Go's runtime replaces the disposition of every
-// other ignored signal before main runs, so the command starts with the default one. That differs
-// from what systemd's IgnoreSIGPIPE=yes asks for. The command inherits the signal mask, except for
-// the signals that Go's runtime unblocks: HUP, INT, QUIT, ABRT, TERM, CHLD, PROF and those of
-// faults. If a standard stream was closed, the command gets /dev/null instead.
+// other ignored signal before main runs, so the command starts with the default one. systemd's
+// IgnoreSIGPIPE=yes therefore does not reach the command. The command inherits the signal mask,
+// except for the signals that Go's runtime unblocks: HUP, INT, QUIT, ABRT, TERM, CHLD, PROF and
+// those of faults. If a standard stream was closed, the command gets /dev/null instead.
 //
 // The command runs in its own process group. That group becomes the terminal's foreground group if
 // the program's group was. In a pipeline, the other programs of the job are then in the background
-// and cannot read the terminal. Ctrl-C and Ctrl-\ reach them only if the command dies of the signal:
-// then Wait sends it to the job's group, and Exit ends the program by it.
+// and cannot read the terminal. Ctrl-C and Ctrl-\ reach them only if the command dies of the
+// signal. Wait then sends the signal to the job's group, and Exit ends the program with it.
 //
-// If the program is killed while it is not PID 1, the command gets TERM, its parent-death signal. The
-// kernel clears that signal when the command executes a set-user-ID or set-group-ID program or one
-// with file capabilities, or changes its effective user or group ID (prctl(2)): such a command, for
-// example one behind su-exec, gosu or setpriv, outlives the program.
+// If the program is killed while it is not PID 1, the command gets TERM, its parent-death signal.
+// The kernel clears that signal when the command executes a set-user-ID or set-group-ID program or
+// one with file capabilities, or changes its effective user or group ID (prctl(2)). Such a command,
+// for example one started by su-exec, gosu or setpriv, outlives the program.
 //
-// A command that runs as another user cannot be signalled by a program that is neither root nor has
-// CAP_KILL. The first such signal is logged.
+// A program that is neither root nor has CAP_KILL cannot signal a command that runs as another
+// user. The first signal that fails for this reason is logged.
 package supervise
 
 import (
@@ -60,9 +61,9 @@ import (
 	"alfred/healthcheck/supervise/early"
 )
 
-// IsInit reports whether the program must not lose a signal from its start on: it is PID 1, or "--" is
-// among its arguments. Its main must then call Listen first of all; until it does, package early
-// keeps the signals that arrive.
+// IsInit reports whether the program is PID 1 or has "--" among its arguments. Such a program must
+// not lose a signal, so main must call Listen before anything else. Package early keeps the signals
+// that arrive until then.
 func IsInit() bool { return early.Needed() }
 
 // Command configures the command to run. Start copies it.
@@ -72,18 +73,19 @@ type Command struct {
 	// The signal to send in place of a received one; 0 drops it.
 	StopSignals map[syscall.Signal]syscall.Signal
 
-	// Time from forwarding TERM, INT or QUIT, or a signal in its place, to KILL; 0 is never.
+	// Time from forwarding TERM, INT or QUIT, or the signal that replaces it, to sending KILL. If
+	// it is 0, KILL is never sent.
 	KillAfter time.Duration
 
 	SuccessStatus []int // exit statuses that become 0
 	SignalGroup   bool  // send signals to the command's process group, not only to the command
 
-	// Log, if not nil, receives one line without its end, in a goroutine of its own: the first signal
-	// that the kernel does not permit to send (EPERM).
+	// Log, if not nil, is called once, in its own goroutine, when the kernel first refuses to send
+	// a signal (EPERM). The line has no newline.
 	Log func(line string)
 
-	// Stopping, if not nil, is called before the first TERM, INT or QUIT is forwarded, or a signal in
-	// its place, and when the command has ended. It must not block.
+	// Stopping, if not nil, is called before TERM, INT or QUIT, or the signal that replaces it, is
+	// forwarded, and when the command has ended. It may be called several times and must not block.
 	Stopping func()
 }
 
@@ -97,7 +99,7 @@ type Process struct {
 	pid       atomic.Int64                 // 0 once the command has been reaped
 	forwarded [maxSignal + 1]atomic.Uint64 // by the number of the signal sent
 
-	// Only Start and Wait use what follows.
+	// Only Start and Wait use the fields below.
 	terminal terminal
 	denied   bool             // a signal that was not permitted has been logged
 	deadline <-chan time.Time // receives when KILL is due; nil until a stop signal has been forwarded
@@ -151,13 +153,14 @@ func (e *StartError) Error() string { return e.Command + ": " + e.Reason }
 
 func (e *StartError) Unwrap() error { return e.Err }
 
-// maxProgramName is in bytes, before escaping. It is room for a program of the Nix store, whose paths
-// are the longest that are usual.
+// maxProgramName is the length at which ProgramName cuts a name, in bytes before escaping. Paths in
+// the Nix store, the longest in common use, fit.
 const maxProgramName = 256
 
-// ProgramName names the program of a command's first word. The word may hold arguments or a variable
-// by mistake, and these may be secrets: all from the first blank on is left out, so is all behind the
-// first "=". What cannot be printed is escaped as in a Go string. A long name is cut.
+// ProgramName returns the printable name of the program in a command's first word. The word may
+// hold arguments or a variable by mistake, and these may be secrets. So the name ends at the first
+// blank, and "…" replaces the text after the first "=". Unprintable characters are escaped as in a
+// Go string, and a long name is cut.
 func ProgramName(arg string) string {
 	fields := strings.Fields(arg)
 	if len(fields) == 0 {

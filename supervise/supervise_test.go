@@ -398,7 +398,7 @@ func TestStartErrors(t *testing.T) {
 	}
 }
 
-// An error names the program, and nothing of what may be its arguments or a variable.
+// An error names the program, but shows neither its arguments nor the value of a variable.
 func TestStartErrorsHideArguments(t *testing.T) {
 	searched := ": not found in PATH (/nowhere)"
 	const words = "; program and arguments are separate words, as in: -- PROGRAM ARGUMENT"
@@ -425,7 +425,7 @@ func TestStartErrorsHideArguments(t *testing.T) {
 			t.Errorf("%q: status %d and %q, want 127 and %q", tt.command, status, stderr, tt.want)
 		}
 	}
-	// Too long for the system, so that no PATH is searched to its end.
+	// The name is too long for the system, so exec fails before it has searched all of PATH.
 	cmd := initCommand("", "mysqld "+strings.Repeat("secret", 1000))
 	if status, _, stderr := run(t, cmd); status != 126 || stderr != "mysqld: file name too long"+words+"\n" {
 		t.Errorf("too long: status %d and %q", status, stderr)

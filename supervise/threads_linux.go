@@ -9,26 +9,30 @@ import (
 	"syscall"
 )
 
-// Go's runtime makes a thread when a goroutine is ready to run and all threads are busy, for example in system calls. If the
-// kernel refuses, the runtime ends the program with status 2. A thread that is no longer needed is parked, not ended, and is
-// the first to be used again. So threads made before the command can use up the container's processes are a reserve.
+// Go's runtime creates a thread when a goroutine is ready to run and all threads are busy, for
+// example in system calls. If the kernel refuses, the runtime ends the program with status 2. An
+// idle thread is parked, not ended, and the runtime reuses it before it creates another. So threads
+// created before the command starts are a reserve for the time when the command has used up the
+// container's processes.
 const (
-	// maxReserve is how many threads are reserved if the limit allows.
+	// maxReserve is the number of threads reserved if the limits allow it.
 	maxReserve = 16
 
-	// minReserve is the least that keeps the exporter running in a full container. It needs 12 threads at most, 5 of which
-	// the runtime has made by then, however many clients scrape it (test/engine, TestFullContainer).
+	// minReserve keeps the exporter running in a full container. The exporter needs at most 12
+	// threads, however many clients scrape it (test/engine, TestFullContainer). The runtime has
+	// created 5 of them by then.
 	minReserve = 10
 
-	// leftForCommand is how many threads of a small limit are left for the command.
+	// leftForCommand is the number of threads that remain for the command under a small limit.
 	leftForCommand = 2
 
-	// maxProcs bounds GOMAXPROCS, since each processor keeps a thread busy. An init has no work for more.
+	// maxProcs bounds GOMAXPROCS, since each processor keeps a thread busy. An init has no work for
+	// more.
 	maxProcs = 2
 )
 
-// ReserveThreads makes the threads that the program needs to keep running if the command uses up the processes that
-// the container's pids limit or RLIMIT_NPROC allows. It blocks for less than a millisecond.
+// ReserveThreads creates threads in advance, so that the program keeps running if the command uses
+// up the container's pids limit or RLIMIT_NPROC. It blocks for less than a millisecond.
 func ReserveThreads() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), maxProcs))
@@ -36,13 +40,13 @@ func ReserveThreads() {
 	reserve(reserveSize(freeThreads()))
 }
 
-// reserveSize is how many of the threads still free are reserved.
+// reserveSize returns how many of the free threads to reserve.
 func reserveSize(free int) int {
 	return min(max(free/2, minReserve), maxReserve, free-leftForCommand)
 }
 
-// reserve makes n threads. A goroutine locked to its thread does not share it, and the barrier has all of them wait at
-// the same time.
+// reserve creates n threads. Each goroutine is locked to its own thread, and the barrier makes all
+// of them wait at the same time.
 func reserve(n int) {
 	if n <= 0 {
 		return
@@ -63,11 +67,11 @@ func reserve(n int) {
 	unlocked.Wait()
 }
 
-// freeThreads is how many threads the limits still allow, or 2*maxReserve if there is no limit.
+// freeThreads returns how many threads the limits still allow, but at most 2*maxReserve.
 func freeThreads() int {
 	free := 2 * maxReserve
 	for _, dir := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/pids/"} { // cgroup v2, v1
-		limit, err := strconv.Atoi(readLine(dir + "pids.max")) // "max" is none
+		limit, err := strconv.Atoi(readLine(dir + "pids.max")) // "max" means no limit
 		if err != nil {
 			continue
 		}
@@ -87,7 +91,7 @@ func readLine(file string) string {
 	return string(bytes.TrimSpace(readFile(file, make([]byte, 32))))
 }
 
-// processRlimit is the soft RLIMIT_NPROC (getrlimit(2)), which does not bind root.
+// processRlimit returns the soft RLIMIT_NPROC (getrlimit(2)). It does not limit root.
 func processRlimit() (limit int, ok bool) {
 	const RLIMIT_NPROC = 6
 	const infinity = 1<<31 - 1 // more than any kernel's threads-max

@@ -38,9 +38,9 @@ func (t terminal) handOver(pid int) bool {
 	return err == nil && group == syscall.Getpgrp() && setForeground(t.fd, pid) == nil
 }
 
-// continueStopped continues a child that Ctrl-Z has stopped after it became the foreground group but
-// before its exec, and reports whether it did. Otherwise the fork would never return: the thread
-// that forks waits for the exec.
+// continueStopped continues a child that Ctrl-Z has stopped after it became the foreground group
+// but before its exec, and reports whether it did. Otherwise the fork would never return: the
+// thread that forks waits for the exec.
 func (t terminal) continueStopped() bool {
 	group, err := foreground(t.fd)
 	if !t.front || err != nil || group == syscall.Getpgrp() {
@@ -50,14 +50,15 @@ func (t terminal) continueStopped() bool {
 	return ok && s.state == 'T' && syscall.Kill(-group, syscall.SIGCONT) == nil
 }
 
-// isForeground reports whether the command's group is the foreground group, also once it is empty.
+// isForeground reports whether the command's group is the foreground group, even if it has no
+// process left.
 func (t terminal) isForeground(pid int) bool {
 	group, err := foreground(t.fd)
 	return err == nil && group == pid
 }
 
-// takeBack makes the program's group the foreground group again if the command's group is, or one
-// without processes. Any other group has taken the terminal since, and keeps it.
+// takeBack makes the program's group the foreground group again if the command's group or an empty
+// group is in the foreground. Any other group has taken the terminal since and keeps it.
 func (t terminal) takeBack(pid int) {
 	if group, err := foreground(t.fd); err == nil && (group == pid || syscall.Kill(-group, 0) == syscall.ESRCH) {
 		setForeground(t.fd, syscall.Getpgrp())
@@ -88,12 +89,13 @@ func setForeground(fd, group int) error {
 	return nil
 }
 
-// suspend stops the program and its process group, as Ctrl-Z would if the command were in that group.
-// The shell then sees the whole job stopped, a pipeline's other programs too, and takes the terminal.
+// suspend stops the program and its process group, as Ctrl-Z would if the command were in that
+// group. The shell then sees the whole job stopped, a pipeline's other programs too, and takes the
+// terminal.
 //
 // suspend returns when the program is continued. It returns at once if the kernel does not stop the
-// program: as PID 1, or in an orphaned process group, which has no shell to continue it (setpgid(2)).
-// If quiet is set, the CONT that continues the program is not received.
+// program: as PID 1, or in an orphaned process group, which has no shell to continue it
+// (setpgid(2)). If quiet is set, the CONT that continues the program is not received.
 func suspend(quiet bool) {
 	runtime.LockOSThread() // gettid and tgkill are about the thread
 	defer runtime.UnlockOSThread()
@@ -109,6 +111,6 @@ func suspend(quiet bool) {
 	}
 	syscall.Kill(0, syscall.SIGTSTP) // the rest of the group: the program ignores it at the moment
 	disposition(syscall.SIGTSTP, &sigaction{handler: sigDfl})
-	// A signal that a thread sends to itself has taken effect when the call returns.
+	// A signal that a thread sends to itself takes effect before the call returns.
 	syscall.Tgkill(os.Getpid(), syscall.Gettid(), syscall.SIGTSTP)
 }

@@ -238,7 +238,7 @@ func TestInterruptedPipeline(t *testing.T) {
 		p.expect("$ ")
 		p.typed(tt.line + "\n")
 		p.expect("ready")
-		until(t, "sleep in front", func() bool {
+		until(t, "sleep in the foreground", func() bool {
 			comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.foreground()))
 			return string(comm) == "sleep\n"
 		})
@@ -249,7 +249,7 @@ func TestInterruptedPipeline(t *testing.T) {
 		p.expect(tt.want + ".")
 	}
 	if strings.Contains(p.shown(), "\nthe script goes on") {
-		t.Errorf("the script went on\n%s", p.shown())
+		t.Errorf("the script continued\n%s", p.shown())
 	}
 }
 

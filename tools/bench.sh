@@ -3,8 +3,9 @@
 #
 #   tools/bench.sh [probe|init|early|scrape|limits]... [-rounds N] [-idle DURATION] [-early DURATION]
 #
-# Without a word it does all four. What is missing is named and left out. A target that is missed is marked, and no
-# failure: the machine may be busy. The exit status is 1 only where it could not measure.
+# Without an argument it runs all five. A missing program is named and left out. A missed target is
+# marked but is not a failure, since the machine may be busy. The exit status is 1 only if a
+# measurement failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -42,7 +42,7 @@ packages=(
 	shellcheck               # scripts, and those in workflows
 )
 
-# What check.sh full installs besides, in the same form: packages that only tests under
+# Packages that only check.sh full installs, in the same form: those that only tests with
 # HEALTHCHECK_FULL=1 use. There are none yet.
 full_packages=()
 
@@ -51,7 +51,7 @@ unset HEALTHCHECK_FULL
 if [[ $full ]]; then
 	packages+=("${full_packages[@]}")
 	timeout=60m
-	export HEALTHCHECK_FULL=1 # a test that is too long for the plain check skips without it
+	export HEALTHCHECK_FULL=1 # if it is unset, tests that take too long for the plain check are skipped
 fi
 
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2 # 2026.2.2

@@ -38,7 +38,7 @@ func TestConsistsOf(t *testing.T) {
 		{"a_b", "", false},
 		{"a_b", "_", true},
 		{"__", "_", true},
-		{"@", "", false}, {"[", "", false}, {"`", "", false}, {"{", "", false}, {"/", "", false}, {":", "", false}, // beside a range
+		{"@", "", false}, {"[", "", false}, {"`", "", false}, {"{", "", false}, {"/", "", false}, {":", "", false}, // next to a range
 		{"é", "", false},
 		{"a\x00", "_", false},
 	} {

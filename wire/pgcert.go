@@ -8,16 +8,19 @@ import (
 	"strings"
 )
 
-// MatchPGHost checks that a server's certificate names a host, as libpq does for sslmode=verify-full (fe-secure-openssl.c,
-// fe-secure-common.c; PostgreSQL documentation 34.19.1). It does not check who signed the certificate.
+// MatchPGHost checks that a server's certificate names a host, as libpq does for
+// sslmode=verify-full (fe-secure-openssl.c, fe-secure-common.c; PostgreSQL documentation 34.19.1).
+// It does not check who signed the certificate.
 //
-//   - A dNSName matches if it equals the host, also if that is an address, or by a wildcard: "*." and the rest of the host
-//     after its first label. ASCII letters of either case are equal.
-//   - An iPAddress matches an address.
-//   - The common name counts like a dNSName if no subjectAltName is of the host's own type, name or address. The first one
-//     counts if there are several.
+//   - A dNSName matches if it equals the host, even if the host is an address. A wildcard "*.REST"
+//     matches a host if REST is the part after its first label. The case of ASCII letters is
+//     ignored.
+//   - An iPAddress matches if the host is the same address.
+//   - The first common name is compared like a dNSName if the certificate has no subjectAltName of
+//     the host's type, name or address.
 //
 // Its error is a *PGHostError.
+// It quotes a name from the certificate, which is text from the peer.
 func MatchPGHost(cert *x509.Certificate, host string) error {
 	addr, err := netip.ParseAddr(host)
 	isAddr := err == nil && addr.Zone() == ""
@@ -63,7 +66,8 @@ func pgHostErrorf(format string, args ...any) error {
 	return &PGHostError{fmt.Sprintf(format, args...)}
 }
 
-// matchDNSName compares a name in a certificate with a host. A name with a zero byte matches nothing.
+// matchDNSName compares a name in a certificate with a host. A name with a zero byte matches
+// nothing.
 func matchDNSName(name, host string) bool {
 	if strings.Contains(name, "\x00") {
 		return false
@@ -77,7 +81,8 @@ func matchDNSName(name, host string) bool {
 	return wildcard && ok && suffix != "" && rest == suffix && host[0] != '.'
 }
 
-// lowerASCII lowers ASCII letters and nothing else: the Kelvin sign is no k.
+// lowerASCII converts only ASCII letters to lower case. Unlike strings.ToLower, it does not turn
+// the Kelvin sign into k.
 func lowerASCII(s string) string {
 	b := []byte(s)
 	for i, c := range b {
@@ -88,7 +93,7 @@ func lowerASCII(s string) string {
 	return string(b)
 }
 
-// commonName returns a certificate's first common name. Subject.CommonName is the last.
+// commonName returns a certificate's first common name. Subject.CommonName would be the last.
 func commonName(cert *x509.Certificate) string {
 	for _, attribute := range cert.Subject.Names {
 		if attribute.Type.Equal(asn1.ObjectIdentifier{2, 5, 4, 3}) {

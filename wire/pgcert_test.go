@@ -35,7 +35,7 @@ func TestMatchPGHost(t *testing.T) {
 		{names{dns: []string{"db.*.org"}}, "db.example.org", "certificate is valid for db.*.org, not db.example.org"},
 		{names{dns: []string{"*"}}, "db", "certificate is valid for *, not db"},
 		{names{dns: []string{"*."}}, "db.", "certificate is valid for *., not db."},
-		{names{dns: []string{"*.org"}}, "example.org", ""}, // libpq wants no second dot
+		{names{dns: []string{"*.org"}}, "example.org", ""}, // libpq does not require a second dot
 
 		{names{ip: []string{"10.0.0.5"}}, "10.0.0.5", ""},
 		{names{ip: []string{"fd00::5"}}, "fd00:0::5", ""},

@@ -16,8 +16,9 @@ type pgParam struct {
 	check func(value string) error // a further check; its error is a *PGURIError
 }
 
-// pgParams are the parameters of libpq 17 (PostgreSQL documentation 34.1.2), and the two that libpq 18 adds for the protocol's
-// version. The last group cannot change whether a server serves: it is accepted and ignored.
+// pgParams are the parameters of libpq 17 (PostgreSQL documentation 34.1.2), and libpq 18's
+// min_protocol_version and max_protocol_version. The last group does not affect whether a
+// connection succeeds, so it is accepted and ignored.
 var pgParams = []pgParam{
 	{name: "service"},
 	{name: "host"},
@@ -67,8 +68,8 @@ var pgParams = []pgParam{
 	{name: "load_balance_hosts"},
 }
 
-// TLSVersions are the values of ssl_min_protocol_version and ssl_max_protocol_version, from the oldest. Their case does not
-// matter.
+// TLSVersions are the values of ssl_min_protocol_version and ssl_max_protocol_version, oldest
+// first. Case is ignored.
 var TLSVersions = []string{"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"}
 
 func checkTLSVersion(param string) func(string) error {
@@ -80,12 +81,13 @@ func checkTLSVersion(param string) func(string) error {
 	}
 }
 
-// tlsVersion is the index of a value in TLSVersions, -1 if there is none.
+// tlsVersion returns the index of a value in TLSVersions, or -1.
 func tlsVersion(value string) int {
 	return slices.IndexFunc(TLSVersions, func(v string) bool { return strings.EqualFold(v, value) })
 }
 
-// refuseValue refuses one value of a parameter, which would demand more than is done here.
+// refuseValue returns a check that refuses one value of a parameter, because that value requires an
+// unsupported feature.
 func refuseValue(param, value, reason, hint string) func(string) error {
 	return func(v string) error {
 		if v == value {

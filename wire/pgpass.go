@@ -20,8 +20,9 @@ const (
 	// each of 10,000 databases fits.
 	maxPassfile = 1 << 20
 
-	// maxPassfileLine is the longest line that may match, in bytes with its newline; others are skipped. The tokens that cloud services hand out
-	// for passwords reach some 4 KiB.
+	// maxPassfileLine is the longest line that may match, in bytes with its newline. A longer line
+	// is an error if it matches, and is skipped otherwise. Tokens that cloud services issue as
+	// passwords reach about 4 KiB.
 	maxPassfileLine = 16 << 10
 )
 

@@ -157,7 +157,7 @@ func TestLookupPasswordLimits(t *testing.T) {
 	for _, length := range []int{maxPassfileLine - 1, maxPassfileLine, maxPassfileLine + 1, 3 * maxPassfileLine} {
 		other := "other:*:*:*:" + strings.Repeat("x", length-len("other:*:*:*:\n")) + "\n"
 		if got, err := LookupPassword(strings.NewReader(other+"db:*:*:*:pw\n"), key); got != "pw" || err != nil {
-			t.Errorf("LookupPassword(behind a line of %d bytes that does not match) = %q, %v, want %q", length, got, err, "pw")
+			t.Errorf("LookupPassword(after a line of %d bytes that does not match) = %q, %v, want %q", length, got, err, "pw")
 		}
 	}
 	if got, err := LookupPassword(endless("db:*:*:*:pw\n"), key); got != "pw" || err != nil {

@@ -12,14 +12,17 @@ import (
 //	[service]
 //	parameter=value
 //
-// As in libpq (fe-connect.c, parseServiceFile) blanks around a line are dropped and those around the = are not. The first
-// section of a name counts, and within it the first line of a parameter. What follows the ] of a section's line is ignored.
+// As in libpq (fe-connect.c, parseServiceFile), blanks around a line are dropped, and blanks around
+// the = are kept. If a section or a parameter is repeated, the first one is used. Text after the ]
+// of a section line is ignored.
 
-// maxServiceLine is the longest line, in bytes with its newline: libpq refuses what fills its buffer of 1,024.
+// maxServiceLine is the longest line, in bytes with its newline. libpq refuses a line that fills
+// its buffer of 1,024 bytes.
 const maxServiceLine = 1022
 
-// A PGServiceError says what is wrong with a line of a service file. Part, Reason and Hint are a *PGURIError's, so that it
-// holds nothing of the file but the plain name of an unknown parameter.
+// A PGServiceError reports an error in one line of a service file. Part, Reason and Hint are those
+// of a *PGURIError. Of the file's text they hold at most the name of an unknown parameter, if it is
+// a plain identifier.
 type PGServiceError struct {
 	Line int // counted from 1
 	PGURIError
@@ -34,9 +37,10 @@ func (e *PGServiceError) text() string {
 	return e.PGURIError.Error()
 }
 
-// SetService gives the parameters of a service, from the text of a service file, to those that have no value yet, be it an
-// empty one. It reports whether the file defines the service. Its error is a *PGServiceError; it does not judge lines behind
-// the service's section.
+// SetService sets the parameters of a service, read from the text of a service file. A parameter
+// that is already given keeps its value, even an empty one. SetService reports whether the file
+// defines the service. Its error is a *PGServiceError. Lines after the service's section are not
+// checked.
 func (u *PGURI) SetService(text, service string) (found bool, err error) {
 	n := 0
 	fail := func(part, reason, hint string) (bool, error) {

@@ -44,7 +44,7 @@ const (
 // connecting, but no default replaces it: PGUSER does not, the system's user name does.
 // Empty parts, as in "postgres://@:/", are not given at all.
 //
-// No method but Get and Lookup ever shows a password.
+// Only Get and Lookup return a password.
 type PGURI struct {
 	values map[string]string
 }
@@ -68,12 +68,15 @@ func (e *PGURIError) Error() string { return e.Part + ": " + e.Reason }
 
 // ParsePGURI parses a connection URI. Its error is a *PGURIError.
 //
-// It accepts what libpq accepts, except that it refuses at once what libpq refuses only when it
-// connects (a port that is no number, an unknown sslmode), parameters not in the list of
-// known ones, and an @ left in the host or the database name: libpq would take it,
-// but there it is the end of a password that holds an unescaped @ or /. It also refuses &name= and
-// ;name= before the query. A space stands for itself, as in
-// libpq up to 17; 18 drops it at the ends of a part and refuses it within.
+// It accepts what libpq accepts, except:
+//   - It refuses at once what libpq refuses only when it connects: a port that is not a number, an
+//     unknown sslmode.
+//   - It refuses parameters that it does not know.
+//   - It refuses an @ in the host or the database name, which libpq accepts. Such an @ usually ends
+//     a password that holds an unescaped @ or /.
+//   - It refuses &name= and ;name= before the query.
+//   - It keeps a space, as libpq does up to 17. libpq 18 drops it at the ends of a part and refuses
+//     it within.
 func ParsePGURI(s string) (*PGURI, error) {
 	raw, err := cutPGURI(s)
 	if err != nil {
@@ -510,7 +513,7 @@ func (r *rawPGURI) decode() (map[string]string, error) {
 	return values, nil
 }
 
-// percentDecode decodes %XX, and nothing but that.
+// percentDecode decodes %XX. It leaves everything else, such as +, unchanged.
 func percentDecode(part, s string) (string, error) {
 	if !strings.Contains(s, "%") {
 		return s, nil

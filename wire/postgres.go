@@ -115,7 +115,7 @@ type PG struct {
 	body []byte
 
 	greeted         bool // a whole message has come, so the peer is PostgreSQL
-	unsure          bool // SCRAM was computed from a password that may need more normalisation
+	unsure          bool // SCRAM used a password that saslprep could not prepare completely
 	messages, bytes int  // received in this phase
 
 	// Params are the ParameterStatus values that came so far: "server_version", "in_hot_standby", …
@@ -131,8 +131,8 @@ func NewPG(r io.Reader, w io.Writer) *PG {
 // Greeted reports whether a whole message has come, so that the peer is known to be PostgreSQL or a pooler before it.
 func (p *PG) Greeted() bool { return p.greeted }
 
-// Unnormalised reports whether a login used SCRAM with a password that may need Unicode normalisation, which is not done here
-// beyond the tables of saslprep.go.
+// Unnormalised reports whether a login used SCRAM with a password that saslprep could not prepare
+// completely. The server may have stored a key of its normalised form.
 func (p *PG) Unnormalised() bool { return p.unsure }
 
 // Login says who logs in and what is acceptable on the way.

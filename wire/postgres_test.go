@@ -48,7 +48,8 @@ var (
 	errFlood      = &ProtocolError{"more than 1000 messages or 256 KiB without an end"}
 )
 
-// longText and three more bytes, a name and two zeroes, fill a message of maxMessage bytes.
+// longText fills a message of maxMessage bytes, together with a name of one byte and two zero
+// bytes.
 var longText = strings.Repeat("x", maxMessage-minMessage-3)
 
 // notices returns notices whose lengths add up to n bytes.

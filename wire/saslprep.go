@@ -21,9 +21,9 @@ var (
 	// mappedToNothing is RFC 3454 table B.1. U+200B stands in both; libpq maps it to a space.
 	mappedToNothing = []runeRange{{0xad, 0xad}, {0x34f, 0x34f}, {0x1806, 0x1806}, {0x180b, 0x180d}, {0x200c, 0x200d}, {0x2060, 0x2060}, {0xfe00, 0xfe0f}, {0xfeff, 0xfeff}}
 
-	// unchangedByNFKC are the characters, of those that people write left to right, of which it is known
-	// that Unicode 3.2 assigns them, that they are not prohibited and that NFKC leaves them alone in any sequence of
-	// each other and of the values of changedByNFKC. ASCII first.
+	// unchangedByNFKC lists left-to-right characters that Unicode 3.2 assigns and RFC 4013 does not
+	// prohibit. NFKC changes no sequence of them and of the values of changedByNFKC. ASCII is
+	// first.
 	unchangedByNFKC = []runeRange{
 		{0x20, 0x7e},
 		{0xa1, 0xa7}, {0xa9, 0xa9}, {0xab, 0xac}, {0xae, 0xae}, {0xb0, 0xb1}, {0xb6, 0xb7}, {0xbb, 0xbb}, {0xbf, 0x131},
@@ -38,10 +38,11 @@ var (
 		{0x3041, 0x3096}, {0x30a1, 0x30fa}, {0x4e00, 0x9fa5}, {0xac00, 0xd7a3}, // kana, Han, Hangul syllables
 	}
 
-	// changedByNFKC holds the NFKC form of every single character of Latin-1, General Punctuation and Letterlike Symbols that
-	// NFKC changes, except U+2135 to U+2138, which become Hebrew letters, and those not in Unicode 3.2. Python's unicodedata.normalize wrote it, for
-	// Unicode 14; TestSASLprepLikePython compares the two. No value begins with a combining character, so that what
-	// stands before it cannot compose with it.
+	// changedByNFKC holds the NFKC form of each character of Latin-1, General Punctuation and
+	// Letterlike Symbols that NFKC changes. It omits U+2135 to U+2138, which become Hebrew letters,
+	// and characters that Unicode 3.2 does not assign. It was generated with Python's
+	// unicodedata.normalize for Unicode 14; TestSASLprepLikePython compares the two. No value
+	// begins with a combining character, so a value cannot compose with the character before it.
 	changedByNFKC = map[rune]string{
 		0xa8: " \u0308", 0xaa: "a", 0xaf: " \u0304", 0xb2: "2", 0xb3: "3", 0xb4: " \u0301", 0xb5: "\u03bc",
 		0xb8: " \u0327", 0xb9: "1", 0xba: "o", 0xbc: "1\u20444", 0xbd: "1\u20442", 0xbe: "3\u20444",
@@ -58,18 +59,18 @@ var (
 		0x2147: "e", 0x2148: "i", 0x2149: "j",
 	}
 
-	// prohibited are characters of which it is known that RFC 4013 prohibits them or that Unicode 3.2 does not assign them, and
-	// that NFKC leaves them alone, with one exception: controls, what turns the direction of text, private use, emoji.
+	// prohibited lists characters that RFC 4013 prohibits or Unicode 3.2 does not assign: controls,
+	// direction marks, private use, emoji. NFKC changes none of them, with one exception below.
 	prohibited = []runeRange{
 		{0x01, 0x1f}, {0x7f, 0x9f}, {0x200e, 0x200f}, {0x2028, 0x202e}, {0x2053, 0x2056}, {0x2058, 0x205e}, {0x2061, 0x206f},
-		{0x213b, 0x213c}, // NFKC changes these two; PostgreSQL 15 looks for unassigned characters before it
+		{0x213b, 0x213c}, // NFKC changes these two, but PostgreSQL 15 checks for unassigned characters before NFKC
 		{0x214c, 0x214f}, {0xe000, 0xf8ff}, {0x1f300, 0x1faff},
 	}
 )
 
-// saslprep prepares a password by RFC 4013 as far as it can with these tables. As libpq does, it returns a password as it is if
-// it is not UTF-8, if the RFC prohibits it, or if nothing is left. It does the same, and reports false, if only the whole tables of
-// Unicode normalisation could tell how to prepare it.
+// saslprep prepares a password by RFC 4013. As in libpq, it returns a password unchanged if it is
+// not UTF-8, if the RFC prohibits it, or if nothing is left of it. If the password needs Unicode
+// tables that this package lacks, it returns the password unchanged and complete is false.
 func saslprep(password string) (prepared string, complete bool) {
 	if !utf8.ValidString(password) {
 		return password, true

@@ -19,7 +19,7 @@ func TestSASLprep(t *testing.T) {
 		{"\u0007", "\u0007"},             // prohibited: raw
 		{"\u0627\u0031", "\u0627\u0031"}, // prohibited by its direction: raw
 		{"\u00aa", "a"},
-		// RFC 4013 says "IX" by NFKC, of which only a part is there: raw.
+		// RFC 4013 maps it to "IX" by NFKC, but the tables do not cover it: raw.
 		{"\u2168", "\u2168"},
 
 		{"", ""},
@@ -68,7 +68,7 @@ func TestSASLprep(t *testing.T) {
 	}
 }
 
-// Whether the password may need more than is done here.
+// complete is false only if the password may need more than the tables of this package.
 func TestSASLprepComplete(t *testing.T) {
 	for in, want := range map[string]bool{
 		"": true, "secret": true, "pässwörd": true, "\u00ad": true, "½…": true, "\xff": true, "a\x07": true,
@@ -81,8 +81,8 @@ func TestSASLprepComplete(t *testing.T) {
 	}
 }
 
-// pythonSASLprep prints, for each code point of the three blocks and of some beyond, the form that SASLprep gives to the text
-// a, the character, b. Where that is prohibited it prints the text itself.
+// pythonSASLprep prints the SASLprep form of "aXb", with X as each code point of the three blocks
+// and of some others. If SASLprep prohibits the text, it prints the text itself.
 const pythonSASLprep = `
 import stringprep as s, unicodedata
 banned = [s.in_table_c12, s.in_table_c21_c22, s.in_table_c3, s.in_table_c4, s.in_table_c5, s.in_table_c6, s.in_table_c7, s.in_table_c8, s.in_table_c9]
@@ -130,7 +130,7 @@ func TestSASLprepLikePython(t *testing.T) {
 		}
 	}
 	if compared < 2500 || left > 20 {
-		t.Errorf("%d characters are decided, %d are not", compared, left)
+		t.Errorf("compared %d characters and skipped %d, want at least 2500 and at most 20", compared, left)
 	}
 }
 

@@ -38,7 +38,7 @@ const interruptEvery = 1024
 type SCRAM struct {
 	user      string // empty, except in the RFC's example
 	password  string
-	unsure    bool   // the password may need more of SASLprep than is done here
+	unsure    bool   // saslprep could not prepare the password completely
 	gs2Header string // "n,,", "y,," or "p=tls-server-end-point,,"
 	binding   []byte // channel binding data, where gs2Header begins with p
 	nonce     string

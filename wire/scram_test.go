@@ -322,7 +322,7 @@ func TestSCRAMInterrupted(t *testing.T) {
 // Final checks the context before each iteration whose number is a multiple of interruptEvery.
 func TestSCRAMInterruptEvery(t *testing.T) {
 	for _, tt := range []struct {
-		iterations, looks int // at a context that is not over
+		iterations, looks int // looks: checks of the context before it is done
 		want              error
 	}{
 		{interruptEvery, 0, nil},
@@ -334,7 +334,7 @@ func TestSCRAMInterruptEvery(t *testing.T) {
 		c := &SCRAM{password: "secret", gs2Header: "n,,", nonce: "abc"}
 		_, err := c.Final(&expiring{t.Context(), tt.looks}, "r=abcX,s=c2FsdA==,i="+strconv.Itoa(tt.iterations))
 		if !isError(err, tt.want) {
-			t.Errorf("Final of %d iterations, context over after %d looks = %v, want %v", tt.iterations, tt.looks, err, tt.want)
+			t.Errorf("Final of %d iterations, context done after %d checks = %v, want %v", tt.iterations, tt.looks, err, tt.want)
 		}
 	}
 }

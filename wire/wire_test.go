@@ -2,7 +2,7 @@ package wire
 
 import "testing"
 
-// The table holds each greeting as short as it can be recognised, and one byte shorter.
+// The table holds the shortest recognised form of each greeting, and that form less its last byte.
 func TestRecognise(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
 		{"", ""},

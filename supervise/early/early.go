@@ -1,12 +1,15 @@
-// Package early registers the signals that stop a program before main runs.
+// Package early registers TERM, INT, QUIT and HUP before main runs.
 //
-// Until a signal is registered, Go's runtime handles it. As PID 1 it then exits with status 2, since
-// the kernel does not let PID 1 die of the default action. The package imports only os, os/signal and
-// syscall: Go initializes a package as soon as its imports are initialized, in the order of import
-// paths, so this one comes before net, crypto/tls and the other packages of the program.
+// If a signal arrives before it is registered, Go's runtime restores its default action and raises
+// it again. PID 1 does not die of that, because the kernel drops such a signal, and the runtime
+// exits with status 2.
 //
-// Signals are registered during initialization only if Needed reports true, so that a probe does not
-// spend the time.
+// Go initializes packages in the order of their import paths, each as soon as its imports are
+// initialized. This package imports only os, os/signal and syscall, so it is initialized before
+// net, crypto/tls and the other packages of the program.
+//
+// The signals are registered during initialization only if Needed reports true. A probe therefore
+// starts without that delay.
 package early
 
 import (
@@ -30,8 +33,8 @@ func init() {
 	}
 }
 
-// Needed reports whether a signal may arrive before main runs that must not get lost: the program is
-// PID 1, or "--" is among its arguments, so it starts a command.
+// Needed reports whether a signal that arrives before main runs must be kept. That is so if the
+// program is PID 1, or if it starts a command, that is, if "--" is among its arguments.
 func Needed() bool {
 	if os.Getpid() == 1 {
 		return true
@@ -44,9 +47,9 @@ func Needed() bool {
 	return false
 }
 
-// Register registers the signals of Stop, unless that has been done, and returns the channel that
-// receives the first signal of all, and one for each signal in the order of Stop. A signal that was
-// ignored when the program started stays ignored (nohup). It must not run concurrently.
+// Register registers the signals of Stop; a second call only returns the same channels. firstOfAll
+// receives the first signal of any kind, and ofEach[i] receives Stop[i]. A signal that was ignored
+// when the program started (nohup) stays ignored. Register must not be called concurrently.
 func Register() (firstOfAll chan os.Signal, ofEach []chan os.Signal) {
 	if !registered {
 		registered = true

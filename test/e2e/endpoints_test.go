@@ -343,8 +343,8 @@ func serverPID(t testing.TB, file string) int {
 	return pid
 }
 
-// TestIdle: a wrapper without a check that is due and without a scrape sleeps in the kernel.
-func TestIdle(t *testing.T) { // not beside others: it needs the processors
+// TestIdle: while no check is due and nobody scrapes, a wrapper sleeps in the kernel.
+func TestIdle(t *testing.T) { // not parallel: it needs idle processors
 	var asked atomic.Int32
 	addr := httpServer(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) })
 	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--interval", "10h", "--http", "http://"+addr, "--", "sleep", "600")
@@ -358,9 +358,9 @@ func TestIdle(t *testing.T) { // not beside others: it needs the processors
 	wantIdle(t, s.pid)
 }
 
-// wantIdle fails the test unless the process has no context switch in idleSpan. It tries again for a
-// minute, because Go's runtime needs some seconds to become quiet: its background threads end their
-// work, and idle ones park.
+// wantIdle fails the test unless, within a minute, there is an idleSpan in which the process has no
+// context switch. Go's runtime needs some seconds until its background threads have finished and
+// idle threads are parked.
 func wantIdle(t testing.TB, pid int) {
 	t.Helper()
 	const idleSpan = 7 * time.Second // a ticker of 5 s ticks in each such span
@@ -377,8 +377,8 @@ func wantIdle(t testing.TB, pid int) {
 	}
 }
 
-// contextSwitches is the number of times that a thread of the process gave up a processor to wait.
-// Each wake-up ends with one.
+// contextSwitches returns how often a thread of the process gave up a processor to wait. Each
+// wake-up ends with one such switch.
 func contextSwitches(t testing.TB, pid int) (n int) {
 	t.Helper()
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))

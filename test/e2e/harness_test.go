@@ -1,6 +1,7 @@
 // Package e2e_test runs the built binary from outside, against real servers if they are installed,
-// and checks output, exit status and endpoints. See row for how a table is written. In what a row
-// wants, two spaces are any gap between columns, … is any text, and each line ends in a duration.
+// and checks output, exit status and endpoints. See row for how a table is written. In a row's
+// want, two spaces match any gap between columns, and … matches any text. The duration at the end
+// of each line is left out.
 package e2e_test
 
 import (
@@ -34,11 +35,12 @@ import (
 // root is the module's folder.
 const root = "../.."
 
-// built is healthcheck, built as the image has it.
+// built is the path of the binary, built with the same options as the image's.
 var built string
 
 func TestMain(m *testing.M) {
-	// A handler here is the default action in what is started, where the caller ignores these, as nohup does.
+	// If the caller ignores these signals, as nohup does, a handler here restores the default
+	// action in every process that the tests start.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT)
 	flag.Parse()
 	given := false
@@ -62,10 +64,10 @@ func run(t testing.TB, env []string, args ...string) outcome {
 	return finish(t, command(env, args...))
 }
 
-// command is the binary, ready to start, in an environment of env alone.
+// command returns the binary, ready to start, with env as its whole environment.
 func command(env []string, args ...string) *exec.Cmd {
 	cmd := exec.Command(built, args...)
-	cmd.Env = append([]string{}, env...) // not nil, which would be the test's own
+	cmd.Env = append([]string{}, env...) // not nil: that would inherit the test's environment
 	return cmd
 }
 
@@ -90,8 +92,8 @@ func finish(t testing.TB, cmd *exec.Cmd) outcome {
 //
 //	{"PW=secret --redis redis://:${PW}@$server", 0, "ok    redis  redis://$server  PONG"}
 //
-// Before the arguments stand the environment variables of this run. Each name of the test's vars
-// is replaced by its value; any other $NAME or ${NAME} reaches the binary as it is.
+// A line begins with the environment variables of its run. Each name of the test's vars is replaced
+// by its value; any other $NAME or ${NAME} reaches the binary as it is.
 type row struct {
 	line   string // split at spaces; a word in single quotes may contain spaces
 	status int
@@ -103,7 +105,7 @@ type vars map[string]string
 
 var variable = regexp.MustCompile(`\$(\w+)|\$\{(\w+)\}`)
 
-// expand replaces $name and ${name}. A name in lower case that v does not have is the test's error.
+// expand replaces $name and ${name}. A lower-case name that is missing from v fails the test.
 func (v vars) expand(t testing.TB, text string) string {
 	t.Helper()
 	return variable.ReplaceAllStringFunc(text, func(name string) string {
@@ -119,7 +121,7 @@ func (v vars) expand(t testing.TB, text string) string {
 	})
 }
 
-// check runs each row in a test of its own. env is in the environment of all of them.
+// check runs each row in its own subtest. env is added to the environment of every row.
 func check(t *testing.T, v vars, rows []row, env ...string) {
 	t.Helper()
 	for _, r := range rows {
@@ -180,13 +182,13 @@ func words(line string) (list []string) {
 	return list
 }
 
-// pattern is the regular expression for text in which … is anything and two
-// spaces are the gap between columns.
+// pattern returns a regular expression for text: … matches anything, and two spaces match a gap
+// between columns.
 func pattern(text string) string {
 	return strings.NewReplacer("…", "[^\n]*", "  ", " {2,}").Replace(regexp.QuoteMeta(text))
 }
 
-// lines matches the probe's report.
+// lines returns a pattern for the report of a probe.
 func lines(want string) *regexp.Regexp {
 	var b strings.Builder
 	for line := range strings.SplitSeq(want, "\n") {
@@ -195,7 +197,7 @@ func lines(want string) *regexp.Regexp {
 	return regexp.MustCompile(`^` + b.String() + `$`)
 }
 
-// usage matches the two lines of a usage error. want may leave the hint out.
+// usage returns a pattern for the two lines of a usage error. want may leave the hint out.
 func usage(want string) *regexp.Regexp {
 	what, hint, _ := strings.Cut(want, "\n")
 	if hint == "" {
@@ -204,12 +206,12 @@ func usage(want string) *regexp.Regexp {
 	return regexp.MustCompile(`^healthcheck: ` + pattern(what) + "\nhint: " + pattern(strings.TrimSpace(hint)) + "\n$")
 }
 
-// accept is a peer that accepts connections and sends nothing.
+// accept starts a peer that accepts connections and sends nothing, and returns its address.
 func accept(t testing.TB) string {
 	return testbed.Serve(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
 }
 
-// closedAddr is an address where nothing listens.
+// closedAddr returns an address on which nothing listens.
 func closedAddr(t testing.TB) string { return "127.0.0.1:" + testbed.FreePort(t) }
 
 // httpServer serves handler over plain HTTP, and returns host:port.
@@ -256,7 +258,8 @@ func waiting(t *testing.T, on func(n int, line string), args ...string) outcome 
 	return outcome{cmd.ProcessState.ExitCode(), stdout.String(), said.String(), time.Since(start)}
 }
 
-// patience is how long a test waits for what must happen. It only shows when something is broken.
+// patience is how long a test waits for an event that must happen. A test waits that long only if
+// something is broken.
 const patience = time.Minute
 
 // A service is healthcheck while it runs: a wrapper or a sidecar.
@@ -266,14 +269,15 @@ type service struct {
 	done chan struct{} // closed once cmd has been waited for
 }
 
-// serve starts the binary with PATH and env in its environment. Unless env says otherwise a check that has never passed counts
-// as failed at once.
+// serve starts the binary with PATH and env in its environment. The start period is 0 unless env
+// sets it, so a check that has never passed counts as failed at once.
 func serve(t testing.TB, env []string, args ...string) *service {
 	t.Helper()
 	return launch(t, command(append([]string{"PATH=" + os.Getenv("PATH"), "HEALTHCHECK_START_PERIOD=0"}, env...), args...))
 }
 
-// launch starts cmd, in a folder of its own where it has none, with its output in files there. It ends with the test.
+// launch starts cmd and writes its output to files in cmd.Dir, by default a new folder. cmd is
+// killed when the test ends.
 func launch(t testing.TB, cmd *exec.Cmd) *service {
 	t.Helper()
 	if cmd.Dir == "" {
@@ -303,7 +307,8 @@ func launch(t testing.TB, cmd *exec.Cmd) *service {
 	return s
 }
 
-// killTree kills a process and all its descendants, these first: PID 1 of a namespace takes its own along.
+// killTree kills all descendants of a process, and then the process. If it is PID 1 of a namespace,
+// the kernel kills the rest of the namespace.
 func killTree(pid int) {
 	for _, child := range children(pid) {
 		killTree(child)
@@ -311,7 +316,7 @@ func killTree(pid int) {
 	syscall.Kill(pid, syscall.SIGKILL)
 }
 
-// children are the process's own.
+// children returns the process IDs of a process's children.
 func children(pid int) (list []int) {
 	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, file := range files {
@@ -324,7 +329,7 @@ func children(pid int) (list []int) {
 	return list
 }
 
-// output is what has been written so far to the file stdout or stderr.
+// output returns what has been written so far to the file stdout or stderr.
 func (s *service) output(t testing.TB, file string) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(s.cmd.Dir, file))
@@ -334,7 +339,8 @@ func (s *service) output(t testing.TB, file string) string {
 	return string(content)
 }
 
-// waitOutput waits until the file stdout or stderr matches a pattern, in which … is anything, and returns the file.
+// waitOutput waits until the file stdout or stderr matches a pattern, in which … is anything, and
+// returns the file.
 func (s *service) waitOutput(t testing.TB, file, text string) (content string) {
 	t.Helper()
 	re := regexp.MustCompile(pattern(text))
@@ -349,19 +355,19 @@ func (s *service) waitOutput(t testing.TB, file, text string) (content string) {
 
 var startLine = regexp.MustCompile(`(?m)^healthcheck [0-9.]+: status and metrics on http://(\S+)/, `)
 
-// addr is where it serves, from its start line.
+// addr returns the address in the start line.
 func (s *service) addr(t testing.TB) string {
 	t.Helper()
 	return startLine.FindStringSubmatch(s.waitOutput(t, "stderr", "metrics on http://…/, "))[1]
 }
 
-// get is a request for a path, and its whole answer.
+// get requests a path and returns the whole response.
 func (s *service) get(t testing.TB, path string) (status int, header http.Header, body string) {
 	t.Helper()
 	return get(t, http.MethodGet, "http://"+s.addr(t)+path, nil)
 }
 
-// scraper opens a connection for each request, and gives none up to a proxy.
+// scraper opens a new connection for each request and uses no proxy.
 var scraper = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 
 func get(t testing.TB, method, url string, header http.Header) (status int, _ http.Header, body string) {
@@ -385,7 +391,8 @@ func get(t testing.TB, method, url string, header http.Header) (status int, _ ht
 	return resp.StatusCode, resp.Header, string(b)
 }
 
-// until scrapes until a series, as it is written, has a value that is enough. A series that is missing is NaN.
+// until scrapes until enough returns true for the value of a series, which is written as in the
+// scrape. The value of a missing series is NaN.
 func (s *service) until(t testing.TB, series string, enough func(float64) bool) {
 	t.Helper()
 	testbed.Poll(t, func() error {
@@ -397,7 +404,7 @@ func (s *service) until(t testing.TB, series string, enough func(float64) bool) 
 	})
 }
 
-// signal sends to healthcheck.
+// signal sends a signal to healthcheck.
 func (s *service) signal(t testing.TB, sig syscall.Signal) {
 	t.Helper()
 	if err := syscall.Kill(s.pid, sig); err != nil {
@@ -405,7 +412,7 @@ func (s *service) signal(t testing.TB, sig syscall.Signal) {
 	}
 }
 
-// status waits for the end.
+// status waits until healthcheck has ended, and returns its exit status.
 func (s *service) status(t testing.TB) int {
 	t.Helper()
 	select {
@@ -421,8 +428,8 @@ func (s *service) status(t testing.TB) int {
 	}
 }
 
-// unshare is the binary, with PATH and env in its environment, started by unshare(1) with the given flags.
-// Where it may not be, for want of root, the test is skipped.
+// unshare returns the binary under unshare(1) with the given flags, ready to start, with PATH and
+// env in its environment. It skips the test if unshare is not permitted, as without root.
 func unshare(t testing.TB, flags string, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	path := testbed.Need(t, "unshare")
@@ -442,7 +449,7 @@ const (
 	contentOpen = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 )
 
-// A family is one of a scrape: its type, and each series in the order written.
+// A family is one metric family of a scrape: its type, and its series in the order of the scrape.
 type family struct {
 	name, kind string
 	labels     []string // of the first series
@@ -452,18 +459,19 @@ type family struct {
 
 var sampleLine = regexp.MustCompile(`^([a-z_]+)(\{(.*)\})? (\S+)$`)
 
-// parse reads text 0.0.4 as this program writes it, and fails at anything else.
+// parse parses text format 0.0.4 as this program writes it. It fails the test if it finds anything
+// else.
 func parse(t testing.TB, body string) (list []family) {
 	t.Helper()
 	if !strings.HasSuffix(body, "\n") {
-		t.Fatalf("the last line has no end:\n%s", body)
+		t.Fatalf("the last line has no newline:\n%s", body)
 	}
 	for line := range strings.Lines(body) {
 		line = strings.TrimSuffix(line, "\n")
 		if rest, ok := strings.CutPrefix(line, "# TYPE "); ok {
 			name, kind, _ := strings.Cut(rest, " ")
 			if slices.ContainsFunc(list, func(f family) bool { return f.name == name }) {
-				t.Fatalf("%s is there twice:\n%s", name, body)
+				t.Fatalf("family %s is repeated:\n%s", name, body)
 			}
 			list = append(list, family{name: name, kind: kind, values: map[string]float64{}})
 			continue
@@ -492,7 +500,8 @@ func parse(t testing.TB, body string) (list []family) {
 	return list
 }
 
-// value is that of a series in a scrape, as it is written there; NaN where it is missing.
+// value returns the value of a series, which is written as in the scrape, or NaN if the series is
+// missing.
 func value(scrape, series string) float64 {
 	for line := range strings.Lines(scrape) {
 		if rest, ok := strings.CutPrefix(line, series+" "); ok {
@@ -512,7 +521,8 @@ func readme(t testing.TB) string {
 	return string(content)
 }
 
-// pythonWith is Debian's own Python, if it has a module: one earlier on PATH lacks Debian's modules.
+// pythonWith returns the path of Debian's own Python, and skips the test if it lacks a module. A
+// Python earlier on PATH would lack Debian's modules.
 func pythonWith(t testing.TB, module string) string {
 	t.Helper()
 	const python = "/usr/bin/python3"

@@ -33,8 +33,8 @@ type hostile struct {
 	ok     bool   // the check passes
 }
 
-// checkHostilePeers runs a check of each peer. args and target have $addr for the peer's address;
-// target is the check as the report shows it: type and URL.
+// checkHostilePeers runs a check of each peer. In args and target, $addr is replaced by the peer's
+// address. target is the check as the report shows it: type and URL.
 func checkHostilePeers(t *testing.T, args, target string, peers []hostile) {
 	t.Helper()
 	for _, p := range peers {
@@ -50,8 +50,8 @@ func checkHostilePeers(t *testing.T, args, target string, peers []hostile) {
 	}
 }
 
-// checkHostile compares the line and the exit status, and limits the time and the peak of memory.
-// The time is judged in every case: on a machine that is slow to start a process, it tries again.
+// checkHostile compares the line and the exit status, and limits the run time and the peak memory.
+// If a run takes too long, it is repeated, since a loaded machine starts a process late.
 func checkHostile(t *testing.T, line string, args ...string) {
 	t.Helper()
 	want, status := lines(line), 1
@@ -69,8 +69,9 @@ func checkHostile(t *testing.T, line string, args ...string) {
 		if peak >= hostileMemory {
 			t.Errorf("healthcheck %s: %d KiB at its peak, want under %d", strings.Join(args, " "), peak, hostileMemory)
 		}
-		// A loaded machine starts and runs a process late. So the cost of a process that waits for nothing is
-		// subtracted, each at its fastest in all tries, and one late try is not enough to fail.
+		// A loaded machine starts and runs a process late. So the time of a process that does
+		// nothing is subtracted. Of both, the fastest of all tries counts, so one late try does not
+		// fail the test.
 		idle, _ := measure(t, "--version")
 		if try == 1 {
 			fastest, fastestIdle = got.took, idle.took
@@ -123,7 +124,7 @@ func TestMeasure(t *testing.T) {
 // silent sends nothing.
 func silent(conn net.Conn) { io.Copy(io.Discard, conn) }
 
-// sends is a peer that sends text and then waits for the end.
+// sends is a peer that sends text and then waits until the client disconnects.
 func sends(text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		io.WriteString(conn, text)
@@ -131,7 +132,7 @@ func sends(text string) func(net.Conn) {
 	}
 }
 
-// endless is a peer that sends text, and then more without an end.
+// endless is a peer that sends text, and then repeats more without an end.
 func endless(text, more string) func(net.Conn) {
 	return func(conn net.Conn) {
 		go silent(conn) // ends with the connection
@@ -142,7 +143,7 @@ func endless(text, more string) func(net.Conn) {
 	}
 }
 
-// dripping is a peer that sends a byte a second, too slowly for any deadline.
+// dripping is a peer that sends one byte per second, too slowly for any deadline.
 func dripping(text string) func(net.Conn) {
 	return func(conn net.Conn) {
 		go silent(conn) // ends with the connection

@@ -13,8 +13,8 @@ import (
 	"alfred/healthcheck/test/testbed"
 )
 
-// TestEarlyRegistration reads Go's own trace of the initialization: the package that registers TERM
-// comes directly after os/signal, before net, crypto/tls and all other packages that are costly.
+// TestEarlyRegistration reads Go's trace of package initialization. The package that registers TERM
+// must be initialized directly after os/signal, before net, crypto/tls and other costly packages.
 func TestEarlyRegistration(t *testing.T) {
 	t.Parallel()
 	got := run(t, []string{"GODEBUG=inittrace=1"}, "--version")
@@ -30,7 +30,8 @@ func TestEarlyRegistration(t *testing.T) {
 	}
 }
 
-// TestCommandArgumentsHidden: CMD is named by its program alone, also if its arguments are in one word.
+// TestCommandArgumentsHidden: errors show only CMD's program, even if its arguments are in the same
+// word.
 func TestCommandArgumentsHidden(t *testing.T) {
 	t.Parallel()
 	const where = ": not found in PATH (/nowhere)"
@@ -49,7 +50,8 @@ func TestCommandArgumentsHidden(t *testing.T) {
 	}
 }
 
-// TestSignalNotPermitted: a CMD of another user cannot be signalled without CAP_KILL, and the log says so once.
+// TestSignalNotPermitted: without CAP_KILL, healthcheck cannot signal a CMD of another user, and
+// logs that once.
 func TestSignalNotPermitted(t *testing.T) {
 	t.Parallel()
 	setpriv := testbed.Need(t, "setpriv")

@@ -40,7 +40,7 @@ func (s *service) wantSmall(t testing.TB) {
 }
 
 // TestLoad: 200 clients scrape while 50 hold half a request each and CMD replaces its child all the time.
-func TestLoad(t *testing.T) { // not beside others: it wants the processors for itself
+func TestLoad(t *testing.T) { // not parallel: it needs the processors for itself
 	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--interval", "50ms", "--tcp", accept(t), "--tcp", closedAddr(t), "--",
 		"sh", "-c", "exec 2>/dev/null; while :; do sleep 60 & sleep .02; kill $!; wait $!; done")
 	addr := s.addr(t)
@@ -99,7 +99,7 @@ func TestLoad(t *testing.T) { // not beside others: it wants the processors for 
 }
 
 // TestConnections: more clients that hold on to idle connections than there may be do not keep a scraper out.
-func TestConnections(t *testing.T) { // not beside others: it wants the processors for itself
+func TestConnections(t *testing.T) { // not parallel: it needs the processors for itself
 	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--", "sleep", "600")
 	addr := s.addr(t)
 	const held, most = 700, 512
@@ -159,7 +159,7 @@ func TestConnections(t *testing.T) { // not beside others: it wants the processo
 }
 
 // TestFewDescriptors: idle clients leave the checks their file descriptors.
-func TestFewDescriptors(t *testing.T) { // not beside others: it wants the processors for itself
+func TestFewDescriptors(t *testing.T) { // not parallel: it needs the processors for itself
 	const files = 64
 	cmd := exec.Command("/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, files), built,
 		"--export-prom", "127.0.0.1:0", "--interval", "20ms", "--tcp", accept(t), "--", "sleep", "600")
@@ -180,7 +180,7 @@ func TestFewDescriptors(t *testing.T) { // not beside others: it wants the proce
 	}
 }
 
-// scrape is a new connection's GET of /metrics, and fails the test unless the answer is complete.
+// scrape requests /metrics on a new connection. It fails the test unless the response is complete.
 func (s *service) scrape(t testing.TB) (body string) {
 	t.Helper()
 	status, _, body := s.get(t, "/metrics")
@@ -190,13 +190,14 @@ func (s *service) scrape(t testing.TB) (body string) {
 	return body
 }
 
-// TestGreedyClients: a client that sends without end gets its answer and is then cut off. Until then
-// a scraper is answered, too, and what the client sends is not kept.
-func TestGreedyClients(t *testing.T) { // not beside others: it wants the processors for itself
+// TestGreedyClients: a client that never stops sending receives a response and is then
+// disconnected. Until then scrapers are answered as well, and the client's bytes are not kept in
+// memory.
+func TestGreedyClients(t *testing.T) { // not parallel: it needs the processors for itself
 	s := serve(t, nil, "--export-prom", "127.0.0.1:0", "--", "sleep", "600")
 	addr := s.addr(t)
-	// flood sends start, and then more until healthcheck hangs up, with a scrape in between. It returns
-	// how much it could send, and the first line of the answer.
+	// flood sends start, and then repeats more until healthcheck closes the connection, with a
+	// scrape in between. It returns the number of bytes sent, and the first line of the response.
 	flood := func(t *testing.T, start, more string) (sent int, answer string) {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -234,12 +235,13 @@ func TestGreedyClients(t *testing.T) { // not beside others: it wants the proces
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			// A reset can overtake an answer that the client has not read yet. Then it floods again.
+			// A reset can discard a response that the client has not read yet. The client then
+			// floods again.
 			answer := ""
 			for try := 0; answer == "" && try < 10; try++ {
 				var sent int
 				if sent, answer = flood(t, tt.start, tt.more); sent > 32<<20 {
-					t.Errorf("sent %d bytes before healthcheck hung up", sent)
+					t.Errorf("sent %d bytes before healthcheck closed the connection", sent)
 				}
 			}
 			if answer != tt.answer {

@@ -97,7 +97,7 @@ func TestFamilies(t *testing.T) {
 	if strings.Contains(body, "hunter2") || strings.Contains(body, "hidden") {
 		t.Errorf("a secret in\n%s", body)
 	}
-	// A sidecar has those that are not about a command; here no check fails.
+	// A sidecar exports the families that are not about a command. No check fails here.
 	sidecar := serve(t, nil, append([]string{"--export-prom", "127.0.0.1:0"}, healthyAPI(t)...)...)
 	sidecar.until(t, `probe_success{check="api",type="http"}`, func(v float64) bool { return v == 1 })
 	_, _, body = sidecar.get(t, "/metrics")

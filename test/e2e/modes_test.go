@@ -147,7 +147,7 @@ func TestProbeStaysProbe(t *testing.T) {
 			"ok    up  $open  connected\n" +
 				"FAIL  db  $closed  connect: connection refused\n" +
 				"FAIL  cache  redis://$closed  connect: connection refused"},
-		{"--tcp mine=$open", 0, "ok    mine  $open  connected"}, // a check of one's own, and no other
+		{"--tcp mine=$open", 0, "ok    mine  $open  connected"}, // replaces the checks of the environment
 		{"--timeout 1s --tcp $open", 0, "ok    tcp  $open  connected"},
 	}, checks...)
 	// The wrapper itself runs them, and so does the probe inside it.

@@ -138,7 +138,7 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// TestOutputBound has servers send too much text, or control characters.
+// TestOutputBound probes servers that send too much text, or control characters.
 func TestOutputBound(t *testing.T) {
 	t.Parallel()
 	loud := strings.Repeat("\x1b[2J\u202e\u2028\x00\x9b31m\xff<é日> ", 4000)

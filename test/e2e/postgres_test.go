@@ -16,7 +16,7 @@ import (
 
 const pgOK = "PostgreSQL 1…, SELECT 1 answered"
 
-// TestPostgres shares one cluster among all that needs a real server.
+// TestPostgres runs all tests that need a real server on one cluster.
 func TestPostgres(t *testing.T) {
 	t.Parallel()
 	ca := testbed.NewCA(t)
@@ -37,7 +37,7 @@ func TestPostgres(t *testing.T) {
 	}
 }
 
-// pgLogin goes through the ways to log in.
+// pgLogin tests every authentication method.
 func pgLogin(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	s := cluster.Start(t)
 	check(t, vars{"s": s.Addr(), "pw": testbed.Password, "oddPassword": testbed.OddPassword, "unicodePassword": testbed.UnicodePassword,
@@ -132,7 +132,7 @@ func pgLogin(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	})
 }
 
-// pgURI writes the same server in libpq's other ways.
+// pgURI tests the other forms in which libpq accepts the same server.
 func pgURI(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	s := cluster.Start(t)
 	home := t.TempDir()
@@ -248,7 +248,7 @@ func pgTLS(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 		{"--postgres postgres://cert:$password@localhost:$secure/app?sslmode=require&sslcert=$foreigncert&sslkey=$foreignkey", 1,
 			"FAIL  postgres  postgres://cert@localhost:$secure/app  tls: the server refuses: …"},
 		{"--postgres postgres://scram:$password@localhost:$secure/app?sslmode=require&sslnegotiation=direct", 1,
-			"FAIL  postgres  postgres://scram@localhost:$secure/app  tls: …"}, // PostgreSQL 17 was the first to know it
+			"FAIL  postgres  postgres://scram@localhost:$secure/app  tls: …"}, // supported since PostgreSQL 17
 		{"--postgres postgres://scram:$password@localhost:$plain/app?", 0,
 			"ok    postgres  postgres://scram@localhost:$plain/app  $pgOK"},
 		{"--postgres postgres://scram:$password@localhost:$plain/app?sslmode=allow", 0,
@@ -261,10 +261,10 @@ func pgTLS(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 			"FAIL  postgres  postgres://scram@localhost:$plain/app  tls: the server has no TLS, and sslmode=verify-full wants it"},
 		{"--postgres postgres://scram:$password@localhost:$secure/app?sslmode=verify-full&sslrootcert=/no/such", 125,
 			"--postgres: sslrootcert /no/such: no such file or directory"},
-	}, "SSL_CERT_FILE="+stranger.File) // the system's CAs are not ours
+	}, "SSL_CERT_FILE="+stranger.File) // the system's CAs do not include ca
 }
 
-// pgStates are servers that take a connection and cannot serve it.
+// pgStates tests servers that accept a connection but cannot serve it.
 func pgStates(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	starting, standby := cluster.StartRecovering(t), cluster.StartStandby(t)
 	full := cluster.Start(t, "max_connections=3", "superuser_reserved_connections=1")
@@ -283,14 +283,13 @@ func pgStates(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 			"FAIL  postgres  postgres://trust@$full/app  reply: FATAL 53300: remaining connection slots are reserved for …"},
 		{"--postgres postgres://trust@$over/app", 1,
 			"FAIL  postgres  postgres://trust@$over/app  reply: FATAL 53300: sorry, too many clients already"},
-		// The next host is asked where one is starting up.
+		// If a host is starting up, the next one is tried.
 		{"--postgres postgres://trust@$starting,$live/app", 0,
 			"ok    postgres  postgres://trust@$starting,$live/app  $pgOK"},
 	})
 }
 
-// pgLog probes a server in every healthy way and finds nothing in its log but
-// the end of each session.
+// pgLog checks that healthy probes leave nothing in the server's log but the end of each session.
 func pgLog(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	s := cluster.Start(t, "log_disconnections=on")
 	before := s.Log(t)
@@ -304,7 +303,7 @@ func pgLog(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	for _, url := range urls {
 		row{"--postgres $url", 0, "ok    postgres  …  $pgOK"}.check(t, vars{"url": url, "pgOK": pgOK})
 	}
-	testbed.Poll(t, func() error { // each session has ended, and with it all that it could log
+	testbed.Poll(t, func() error { // a session that has ended logs nothing more
 		if n := strings.Count(s.Log(t), "disconnection: session time"); n != len(urls) {
 			return fmt.Errorf("%d sessions ended, want %d", n, len(urls))
 		}
@@ -317,7 +316,7 @@ func pgLog(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	}
 }
 
-// pgPooler asks a pooler, which is there when its database is not.
+// pgPooler tests a pooler, which accepts logins even if its database is down.
 func pgPooler(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	s, dying := cluster.Start(t), cluster.Start(t)
 	start := func(auth string) vars {
@@ -340,7 +339,7 @@ func pgPooler(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 		})
 	}
 
-	// A database stops behind the pooler, which still accepts logins.
+	// The database stops, and the pooler in front of it still accepts logins.
 	v := start("scram-sha-256")
 	row{"--postgres postgres://app:$pw@$pooler/dying", 0, "ok    postgres  postgres://app@$pooler/dying  $pgOK"}.check(t, v)
 	dying.Stop()
@@ -349,7 +348,7 @@ func pgPooler(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	}
 }
 
-// pgStopped stops the postmaster, which then takes connections and no more.
+// pgStopped suspends the postmaster. The kernel still accepts connections, but nothing answers.
 func pgStopped(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	s := cluster.Start(t)
 	s.Signal(t, syscall.SIGSTOP)
@@ -359,7 +358,7 @@ func pgStopped(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	row{"--postgres postgres://trust@$s,$live/app", 0, "ok    postgres  postgres://trust@$s,$live/app  $pgOK"}.check(t, vars{"s": s.Addr(), "live": live.Addr(), "pgOK": pgOK})
 }
 
-// TestPostgresPeers are servers of another kind.
+// TestPostgresPeers probes servers that do not answer with PostgreSQL's framed messages.
 func TestPostgresPeers(t *testing.T) {
 	t.Parallel()
 	for greeting, why := range map[string]string{

@@ -120,7 +120,7 @@ func TestTimeout(t *testing.T) {
 			"FAIL  postgres  postgres://u@$silent/d  reply: timeout after 300ms"},
 		{"HEALTHCHECK_TIMEOUT=200ms --redis redis://$silent", 1, "FAIL  redis  redis://$silent  reply: timeout after 200ms"},
 	})
-	// All at once: eight that time out take no longer than one. 5 s is the default.
+	// The checks run concurrently: eight timeouts take no longer than one. The default is 5 s.
 	var args []string
 	for range 8 {
 		args = append(args, "--redis", "redis://"+silent)
@@ -130,8 +130,7 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// TestWait has a server come up, in two stages, once healthcheck has said what
-// it waits for.
+// TestWait starts a server in two stages, each once healthcheck has logged what it waits for.
 func TestWait(t *testing.T) {
 	t.Parallel()
 	addr := closedAddr(t)
@@ -174,7 +173,7 @@ func TestWaitRunsOut(t *testing.T) {
 	if got.took < time.Second {
 		t.Errorf("--wait 1s gave up after %v", got.took)
 	}
-	// The limit holds for a try under way, too.
+	// The limit also ends a try that is under way.
 	silent := accept(t)
 	got = waiting(t, func(int, string) {}, "--wait", "500ms", "--timeout", "1m", "--redis", "redis://"+silent)
 	if got.status != 1 || !strings.Contains(got.stdout, "reply: timeout after") || got.took > 30*time.Second {

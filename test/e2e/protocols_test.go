@@ -16,7 +16,7 @@ import (
 	"alfred/healthcheck/test/testbed"
 )
 
-// TestProtocols compares verdicts about one cluster with those of psql, whose libpq defines what is right.
+// TestProtocols compares verdicts on one cluster with those of psql. libpq is the reference.
 func TestProtocols(t *testing.T) {
 	t.Parallel()
 	ca := testbed.NewCA(t)
@@ -38,8 +38,8 @@ func TestProtocols(t *testing.T) {
 	}
 }
 
-// checkLikePsql is check for rows whose last word is a PostgreSQL URL. It also compares the verdict with psql's in the same
-// environment.
+// checkLikePsql is check for rows whose last word is a PostgreSQL URL, and also compares the
+// verdict with psql's in the same environment.
 func checkLikePsql(t *testing.T, v vars, rows []row) {
 	t.Helper()
 	psql := testbed.Need(t, "psql")
@@ -65,7 +65,7 @@ func checkLikePsql(t *testing.T, v vars, rows []row) {
 	}
 }
 
-// folder makes a folder of files, each with its content and mode 0600, and returns it.
+// folder creates a folder of files with the given contents and mode 0600, and returns its path.
 func folder(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -81,7 +81,8 @@ func folder(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// pgClientCertificate presents a certificate of a CA that the server does not name: the server must see it and refuse.
+// pgClientCertificate presents a certificate of a CA that is not in the server's list. The server
+// must receive and refuse it.
 func pgClientCertificate(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	stranger := testbed.NewCA(t)
 	foreign := stranger.Issue(t, testbed.Leaf{CommonName: "cert"})
@@ -111,11 +112,11 @@ func pgClientCertificate(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA)
 	})
 }
 
-// pgCertificateName connects by host names to servers whose certificates name them in different places.
+// pgCertificateName connects to servers whose certificates hold the host name in different fields.
 func pgCertificateName(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	for _, test := range []struct {
 		leaf  testbed.Leaf
-		hosts map[string]string // host to what is seen, "" if it passes
+		hosts map[string]string // host to the expected failure, "" if the check passes
 	}{
 		{testbed.Leaf{CommonName: "DB.example.org", Names: []string{}}, map[string]string{
 			"db.example.org": "",
@@ -174,7 +175,7 @@ func pgService(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 		{"PGSYSCONFDIR=$system --postgres postgres://?service=system", 0, "ok    postgres  postgres://trust@$at/app  $pgOK"},
 		{"HOME=$home PGSYSCONFDIR=$system --postgres postgres://?service=system", 0, "ok    postgres  postgres://trust@$at/app  $pgOK"},
 		{"HOME=$home PGSYSCONFDIR=$system --postgres postgres://?service=shop", 0, "ok    postgres  postgres://scram@$at/app  $pgOK"},
-		// The URI wins over the service, and that over the environment.
+		// The URI overrides the service, and the service overrides the environment.
 		{"HOME=$home --postgres postgres://trust@/?service=shop", 0, "ok    postgres  postgres://trust@$at/app  $pgOK"},
 		{"HOME=$home PGUSER=nobody PGPORT=1 PGPASSWORD=wrong --postgres postgres://?service=shop", 0, "ok    postgres  postgres://scram@$at/app  $pgOK"},
 		{"HOME=$home PGHOST=127.0.0.1 PGPORT=$port --postgres postgres://?service=bare", 0, "ok    postgres  postgres://trust@$at/app  $pgOK"},
@@ -198,7 +199,7 @@ func pgService(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	})
 }
 
-// pgSecurityParameters gives what tightens security, and what cannot matter.
+// pgSecurityParameters tests parameters that tighten security, and parameters that are ignored.
 func pgSecurityParameters(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	s, plain := cluster.Start(t, "ssl_max_protocol_version=TLSv1.2"), cluster.Start(t, "ssl=off")
 	owner := "root"
@@ -236,7 +237,8 @@ func pgSecurityParameters(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA
 		{"--postgres postgres://trust@$at/app?keepalives=1&keepalives_idle=9&keepalives_interval=9&keepalives_count=9&tcp_user_timeout=0&client_encoding=UTF8&sslcompression=0&krbsrvname=postgres&gssencmode=prefer&fallback_application_name=x", 0,
 			"ok    postgres  …  $pgOK"},
 	})
-	// psql passes where healthcheck refuses a revocation list, and psql 15 does not know sslcertmode.
+	// psql differs here: it accepts a revocation list, which healthcheck refuses, and psql 15 does
+	// not know sslcertmode.
 	check(t, v, []row{
 		{"PGSSLCRL=/no/such --postgres postgres://trust@$at/app?sslmode=verify-ca&sslrootcert=$ca", 125, "--postgres: PGSSLCRL: …"},
 		{"PGSSLCRLDIR=/no/such --postgres postgres://trust@$at/app?sslmode=verify-ca&sslrootcert=$ca", 125, "--postgres: PGSSLCRLDIR: …"},
@@ -322,7 +324,7 @@ func pgPasswordFile(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 			"FAIL  postgres  …  $none; password file $files is ignored: not a regular file"},
 		{"PGPASSFILE=$files/fifo --postgres postgres://scram@$at/app", 1,
 			"FAIL  postgres  …  $none; password file $files/fifo is ignored: not a regular file"},
-		// Where no password is missing, the file does not matter.
+		// If no password is missing, the password file is not reported.
 		{"PGPASSFILE=$files/public --postgres postgres://trust@$at/app", 0, "ok    postgres  …  $pgOK"},
 		{"PGPASSFILE=$files/public --postgres postgres://scram:wrong@$at/app", 1,
 			`FAIL  postgres  …  auth: FATAL 28P01: password authentication failed for user "scram"`},
@@ -381,7 +383,8 @@ func pgTLSFiles(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	})
 }
 
-// pgBouncerErrors are what a real pgbouncer answers before login, all with one SQLSTATE.
+// pgBouncerErrors tests the errors that a real pgbouncer sends before login, all with the same
+// SQLSTATE.
 func pgBouncerErrors(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 	s := cluster.Start(t)
 	databases := []string{
@@ -404,7 +407,7 @@ func pgBouncerErrors(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA) {
 		}
 		checkLikePsql(t, v, rows)
 
-		// pgbouncer may answer only the second client after its own login at the server has failed.
+		// pgbouncer may report its own failed login at the server only to the second client.
 		testbed.Poll(t, func() error {
 			got := run(t, nil, "--timeout", "1s", "--postgres", v.expand(t, "postgres://app:$pw@$pooler/refused"))
 			if got.status != 1 || !strings.Contains(got.stdout, `  auth: FATAL 08P01: password authentication failed for user "clear"`) {

@@ -22,7 +22,7 @@ import (
 	"alfred/healthcheck/test/testbed"
 )
 
-// relayed is a message of package probe: one result of a check of type tcp.
+// relayed encodes a report as package probe does: one result of a check of type tcp.
 func relayed(version byte, check, target string) []byte {
 	b := binary.BigEndian.AppendUint64([]byte{version, 2}, uint64(time.Millisecond)) // 2 is ok
 	for _, s := range []string{"tcp", check, target} {
@@ -31,7 +31,7 @@ func relayed(version byte, check, target string) []byte {
 	return b
 }
 
-// relayAddr is the socket of the wrapper s.
+// relayAddr returns the address of the socket on which the wrapper s receives reports.
 func relayAddr(t testing.TB, s *service) *net.UnixAddr {
 	t.Helper()
 	namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", s.pid))
@@ -56,7 +56,7 @@ def message(check, target):
     return b
 `
 
-// pythonWithin is Python in the service's PID namespace.
+// pythonWithin returns a command that runs Python in the service's PID namespace.
 func pythonWithin(t testing.TB, s *service, script string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(testbed.Need(t, "nsenter"), "-t", fmt.Sprint(s.pid), "-p", "-m", pythonWith(t, "socket"), "-c", senders+script)
@@ -72,19 +72,20 @@ func probeWithin(t testing.TB, s *service, args ...string) outcome {
 	return finish(t, cmd)
 }
 
-// reportSeries is a series about a report of a check of type tcp.
+// reportSeries returns the series of a report of a check of type tcp.
 func reportSeries(family, check, target string) string {
 	return fmt.Sprintf(`healthcheck_report_%s{check="%s",target="%s",type="tcp"}`, family, check, target)
 }
 
-// anyProbe is a probe that passes, and its series.
+// anyProbe returns the arguments of a probe that passes, and its series.
 func anyProbe(t testing.TB, name string) (args []string, series string) {
 	t.Helper()
 	addr := accept(t)
 	return []string{"--timeout", "60s", "--tcp", name + "=" + addr}, reportSeries("success", name, addr)
 }
 
-// TestReports: the results of probes in the wrapper's container are exported, in both directions, and touch no verdict.
+// TestReports: the wrapper exports the results of probes in its container, whether they pass or
+// fail. They change no verdict.
 func TestReports(t *testing.T) {
 	t.Parallel()
 	s := serveAsPID1(t, nil, "--export-prom", "127.0.0.1:0", "--", "sleep", "600")
@@ -146,7 +147,8 @@ func TestReports(t *testing.T) {
 	}
 }
 
-// TestReportsTouchNoCheck: a probe that fails leaves the wrapper's own check of the same name alone.
+// TestReportsTouchNoCheck: a probe that fails leaves the wrapper's own check of the same name
+// alone.
 func TestReportsTouchNoCheck(t *testing.T) {
 	t.Parallel()
 	s := serveAsPID1(t, nil, "--export-prom", "127.0.0.1:0", "--interval", "1h", "--tcp", "api="+accept(t), "--", "sleep", "600")
@@ -166,7 +168,8 @@ func TestReportsTouchNoCheck(t *testing.T) {
 	}
 }
 
-// TestReportsFromOutside: a process of another PID namespace is not received, though it reaches the same abstract name.
+// TestReportsFromOutside: a report from another PID namespace is dropped, although its sender can
+// connect to the abstract socket.
 func TestReportsFromOutside(t *testing.T) {
 	t.Parallel()
 	s := serveAsPID1(t, nil, "--export-prom", "127.0.0.1:0", "--", "sleep", "600")
@@ -176,7 +179,7 @@ func TestReportsFromOutside(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.Write(relayed(1, "outside", "a:1")) // it fails if the wrapper has hung up already
+	conn.Write(relayed(1, "outside", "a:1")) // fails if the wrapper has already closed the connection
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Error("the wrapper answered")
 	}
@@ -184,11 +187,12 @@ func TestReportsFromOutside(t *testing.T) {
 	probeWithin(t, s, args...)
 	s.until(t, series, func(v float64) bool { return v == 1 })
 	if body := s.scrape(t); strings.Contains(body, "outside") {
-		t.Errorf("a process outside was received:\n%s", body)
+		t.Errorf("a report from another PID namespace was exported:\n%s", body)
 	}
 }
 
-// TestReportsHostile: malformed messages, another version, thousands of targets and silent senders, all from within.
+// TestReportsHostile: malformed messages, another version, thousands of targets and silent senders,
+// all from within.
 func TestReportsHostile(t *testing.T) {
 	t.Parallel()
 	s := serveAsPID1(t, nil, "--export-prom", "127.0.0.1:0", "--", "sleep", "600")
@@ -239,13 +243,13 @@ sys.stdin.read()
 	if line := make([]byte, 5); func() bool { _, err := io.ReadFull(stdout, line); return err != nil }() {
 		t.Fatal("the sender failed")
 	}
-	args, series := anyProbe(t, "honest") // 500 senders keep their connections, and say nothing
+	args, series := anyProbe(t, "honest") // 500 senders keep connections open and send nothing
 	if got := probeWithin(t, s, args...); got.status != 0 {
 		t.Errorf("%+v", got)
 	}
 	s.until(t, series, func(v float64) bool { return v == 1 })
 	body := s.scrape(t)
-	for _, f := range parse(t, body) { // it fails at a line that is malformed
+	for _, f := range parse(t, body) { // parse fails the test if a line is malformed
 		if strings.HasPrefix(f.name, "healthcheck_report_") && len(f.series) > 16 {
 			t.Errorf("%d series of %s", len(f.series), f.name)
 		}
@@ -266,7 +270,8 @@ sys.stdin.read()
 	}
 }
 
-// TestReportsNameTaken: if another process binds the name first, the wrapper goes on without reports, and no probe sends to it.
+// TestReportsNameTaken: if another process binds the socket's name first, the wrapper runs without
+// reports, and no probe sends to that process.
 func TestReportsNameTaken(t *testing.T) {
 	t.Parallel()
 	python := pythonWith(t, "socket")
@@ -289,7 +294,7 @@ while True:
 	}
 	s.waitOutput(t, "stdout", "received")
 	if out := s.output(t, "stdout"); out != "bound\nreceived b''\n" {
-		t.Errorf("the process that holds the name wrote %q, want that it received nothing", out)
+		t.Errorf("the process that holds the name wrote %q, want no report received", out)
 	}
 	if status, _, _ := s.get(t, "/healthz"); status != 200 {
 		t.Errorf("/healthz %d", status)
@@ -302,7 +307,8 @@ while True:
 	}
 }
 
-// TestReportsStopped: a probe ends as usual while the wrapper is stopped, also if its backlog is full.
+// TestReportsStopped: a probe ends as usual while the wrapper is stopped, even if its backlog is
+// full.
 func TestReportsStopped(t *testing.T) {
 	t.Parallel()
 	s := serveAsPID1(t, nil, "--export-prom", "127.0.0.1:0", "--", "sleep", "600")
@@ -332,7 +338,7 @@ print(n)
 	s.signal(t, syscall.SIGCONT)
 	s.until(t, early, func(v float64) bool { return v == 1 })
 	args, late := anyProbe(t, "late")
-	testbed.Poll(t, func() error { // the wrapper may still be at work on its backlog
+	testbed.Poll(t, func() error { // the wrapper may still be reading its backlog
 		probeWithin(t, s, args...)
 		if v := value(s.scrape(t), late); v != 1 {
 			return fmt.Errorf("%s is %v", late, v)
@@ -340,11 +346,11 @@ print(n)
 		return nil
 	})
 	if v := value(s.scrape(t), dropped); !math.IsNaN(v) {
-		t.Errorf("%s is %v, though there was no room for it", dropped, v)
+		t.Errorf("%s is %v, although the backlog was full", dropped, v)
 	}
 }
 
-// TestReportsNotSent: only a wrapper that is process 1 and exports listens.
+// TestReportsNotSent: a wrapper listens for reports only if it is PID 1 and exports metrics.
 func TestReportsNotSent(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{

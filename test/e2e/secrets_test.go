@@ -17,7 +17,8 @@ import (
 	"alfred/healthcheck/test/testbed"
 )
 
-// A real Redis without AUTH repeats its arguments, cut at 128 bytes and with blanks for line ends.
+// A real Redis whose AUTH is disabled echoes the arguments of AUTH. It cuts them at 128 bytes and
+// replaces line ends with blanks.
 func TestSecretsRedisEchoesAuth(t *testing.T) {
 	long := strings.Repeat("Zx9secret-", 20)
 	check(t, vars{
@@ -40,7 +41,8 @@ func TestSecretsRedisEchoesAuth(t *testing.T) {
 	}
 }
 
-// User and password in one variable, and what else cannot be meant.
+// A usage error never shows a password that is in the wrong place, such as user and password in one
+// variable.
 func TestSecretsInUsageErrors(t *testing.T) {
 	const colon = "the user name holds a :, and there is no password"
 	check(t, vars{"closed": closedAddr(t)}, []row{
@@ -67,7 +69,7 @@ func TestSecretsInUsageErrors(t *testing.T) {
 	})
 }
 
-// What net/http would quote of a broken answer.
+// net/http's errors quote parts of a malformed response. No secret in them may be shown.
 func TestSecretsInBrokenHTTP(t *testing.T) {
 	says := func(text string) string {
 		return testbed.Serve(t, func(conn net.Conn) {
@@ -88,7 +90,7 @@ func TestSecretsInBrokenHTTP(t *testing.T) {
 	})
 }
 
-// A server that sends a password back, in every form in which one may.
+// A server echoes the password in every encoding that is masked.
 func TestSecretsEchoed(t *testing.T) {
 	const secret = "Zx9 s&cret'<\"+/é"
 	quote := func(s string) string {
@@ -115,7 +117,7 @@ func TestSecretsEchoed(t *testing.T) {
 	}
 }
 
-// What the target of a whole URL that was inserted shows of its path and query, and what an echo of them does.
+// If ${…} inserts a whole URL, its path and query are masked in the target and in a server's echo.
 func TestSecretsOfWholeURL(t *testing.T) {
 	addr := testbed.Serve(t, func(conn net.Conn) {
 		conn.Read(make([]byte, 4096))
@@ -127,7 +129,7 @@ func TestSecretsOfWholeURL(t *testing.T) {
 	})
 }
 
-// A redirect from a socket to TCP takes no secret along.
+// A redirect from a Unix socket to TCP carries no credentials.
 func TestSecretsSocketRedirect(t *testing.T) {
 	seen := make(chan http.Header, 1)
 	other := httpServer(t, func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header })
@@ -147,7 +149,8 @@ func TestSecretsSocketRedirect(t *testing.T) {
 	}
 }
 
-// A server's own words are not masked, whatever the password: the mask would reveal it.
+// A server's standard messages are never masked, since a mask would reveal which word is the
+// password.
 func TestSecretsKnownTexts(t *testing.T) {
 	server := testbed.Redis(t, "requirepass x").Addr()
 	check(t, vars{"redis": server, "postgres": testbed.InitPostgres(t, testbed.NewCA(t)).Start(t).Addr()}, []row{

@@ -14,8 +14,8 @@ import (
 	"alfred/healthcheck/test/testbed"
 )
 
-// TestStart has a service listen only once /health has answered starting. Nothing is logged, nothing fails, and /health
-// turns ok within 1.5 s of the service's first answer.
+// TestStart starts a service that listens only after /health has answered starting. Nothing is
+// logged, no failure is counted, and /health is ok within 1.5 s of the service's first response.
 func TestStart(t *testing.T) {
 	addr := closedAddr(t)
 	s := serve(t, []string{"HEALTHCHECK_START_PERIOD=5m"}, "--export-prom", "127.0.0.1:0", "--interval", "1h", "--tcp", addr, "--", "sleep", "600")
@@ -47,7 +47,7 @@ func TestStart(t *testing.T) {
 	}
 }
 
-// TestStartPeriodOver has a service that never comes up: it counts as failed once the start period is over.
+// TestStartPeriodOver: a service that never listens counts as failed once the start period is over.
 func TestStartPeriodOver(t *testing.T) {
 	t.Parallel()
 	v := vars{"closed": closedAddr(t)}
@@ -58,7 +58,8 @@ func TestStartPeriodOver(t *testing.T) {
 	s.until(t, `probe_failure_info{check="tcp",phase="connect",type="tcp"}`, func(v float64) bool { return v == 1 })
 }
 
-// TestQuietWhileStopping has the command close its port when TERM arrives and end only after the check has failed.
+// TestQuietWhileStopping runs a command that closes its port when TERM arrives, and ends only after
+// the check has failed.
 func TestQuietWhileStopping(t *testing.T) {
 	t.Parallel()
 	addr := closedAddr(t)

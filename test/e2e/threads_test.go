@@ -14,8 +14,8 @@ import (
 	"alfred/healthcheck/test/testbed"
 )
 
-// TestProcessLimit has the command use up RLIMIT_NPROC, and scrapes the exporter meanwhile. test/engine does the same with the
-// pids limit of a container.
+// TestProcessLimit scrapes the exporter while the command uses up RLIMIT_NPROC. test/engine does
+// the same with the pids limit of a container.
 func TestProcessLimit(t *testing.T) {
 	if os.Getuid() != 0 {
 		testbed.Missing(t, "root", "root is needed to run as a user without other processes")
@@ -37,7 +37,7 @@ func TestProcessLimit(t *testing.T) {
 	}
 	cmd := exec.Command(prlimit, "--nproc=40", binary, "--export-prom", "127.0.0.1:0", "--", filler)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
-	const user = 54321 // without other processes, since the limit counts all of a user's
+	const user = 54321 // a user without other processes, since the limit counts all processes of a user
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
 	s := launch(t, cmd)
 	s.waitOutput(t, "stdout", "full\n")

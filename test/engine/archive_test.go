@@ -107,7 +107,7 @@ func TestPodman(t *testing.T) {
 		{"pull", "--quiet", "oci-archive:" + name},
 	} {
 		t.Run(load[0]+" "+strings.TrimSuffix(load[len(load)-1], name), func(t *testing.T) {
-			dir, err := os.MkdirTemp("", "enginetest") // a short name, podman wants that
+			dir, err := os.MkdirTemp("", "enginetest") // podman requires a short path
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -137,7 +137,7 @@ func TestContainerd(t *testing.T) {
 	if os.Getuid() != 0 {
 		testbed.Missing(t, "root", "containerd needs root")
 	}
-	dir, err := os.MkdirTemp("", "enginetest") // a short name: sockets are in it
+	dir, err := os.MkdirTemp("", "enginetest") // a short path, since it holds sockets
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -306,7 +306,7 @@ func checkout(t *testing.T, to string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(ignore)) { // the folders and files that it lets in
+	for line := range strings.Lines(string(ignore)) { // the folders and files that it includes
 		if part, ok := strings.CutPrefix(strings.TrimSpace(line), "!"); ok && !strings.ContainsRune(part, '*') {
 			parts = append(parts, part)
 		}

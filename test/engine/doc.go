@@ -1,6 +1,6 @@
-// Package engine tests what is shipped on a real Docker Engine: the image of
-// the Dockerfile, by both builders and for both platforms, the archive that
-// tools/image writes, and services made from them as the platform's guide says.
+// Package engine tests the released images on a real Docker Engine: the image of the Dockerfile, by
+// both builders and for both platforms, the archive that tools/image writes, and services built
+// from them as the platform's guide describes.
 //
 // No registry can be reached where these tests run. They make their base images
 // themselves, out of the machine they run on:

@@ -15,10 +15,12 @@ import (
 	"alfred/healthcheck/test/testbed"
 )
 
-// scrapeFor is how long each container is scraped. Without a reserve of threads the exporter ended within one second.
+// scrapeFor is how long each container is scraped. Without a reserve of threads the exporter ended
+// within one second.
 const scrapeFor = 4 * time.Second
 
-// TestFullContainer has the command use up every process that the container may have, and scrapes the exporter meanwhile.
+// TestFullContainer scrapes the exporter while the command uses up every process that the container
+// may have.
 func TestFullContainer(t *testing.T) {
 	needEngine(t)
 	needImage(t)
@@ -58,7 +60,8 @@ CMD ["healthcheck", "--export-prom", ":9091", "--interval", "100ms", "--tcp", "l
 	}
 }
 
-// scrape has clients scrape url without a pause, each on a connection of its own, and returns how many answers came whole.
+// scrape runs clients that request url without a pause, each request on a new connection. It
+// returns the number of complete responses.
 func scrape(t *testing.T, url string, clients int) int64 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), scrapeFor)

@@ -11,8 +11,9 @@ import (
 	"alfred/healthcheck/test/testbed"
 )
 
-// TestReports runs a service as the guide says, with no check of the wrapper's own: the exported address shows each result of
-// the probe that Docker runs, in both directions, and judges none.
+// TestReports runs a service as the guide describes, with no check in the wrapper. The wrapper
+// exports the result of each probe that Docker runs, whether it passes or fails, and derives no
+// verdict from it.
 func TestReports(t *testing.T) {
 	needEngine(t)
 	needImage(t)
@@ -21,7 +22,7 @@ func TestReports(t *testing.T) {
 	busybox(t, base)
 	for _, test := range []struct {
 		network       string
-		port, metrics string // of the service and of the wrapper; the guide's own if the network is the container's
+		port, metrics string // of the service and of the wrapper; those of the guide if the container has its own network
 		user          string
 	}{
 		{"none", "8080", "9091", "0:0"},
@@ -62,7 +63,7 @@ CMD ["healthcheck", "--export-prom", ":9091", "--", "httpd", "-f", "-p", "8080",
 						return fmt.Errorf("Docker's last probe is %+v, want status %d", last, status)
 					}
 					metrics := service.get(t, "metrics")
-					// The probe that Docker lists, or one that has ended since.
+					// The report must be of the probe that Docker lists, or of a later one.
 					if at := sample(metrics, "healthcheck_report_timestamp_seconds"+series); at < float64(last.Start.UnixMilli())/1000 {
 						return fmt.Errorf("the report is of %f, Docker's last probe %+v", at, last)
 					}
@@ -70,7 +71,7 @@ CMD ["healthcheck", "--export-prom", ":9091", "--", "httpd", "-f", "-p", "8080",
 						t.Errorf("round %d: healthcheck_report_success is %v after Docker's probe %+v", round, got, last)
 					}
 					if strings.Contains(metrics, "service_health") || strings.Contains(metrics, "probe_success") {
-						t.Errorf("round %d: a report is judged:\n%s", round, metrics)
+						t.Errorf("round %d: a report changed the verdict:\n%s", round, metrics)
 					}
 					return nil
 				})
@@ -79,13 +80,13 @@ CMD ["healthcheck", "--export-prom", ":9091", "--", "httpd", "-f", "-p", "8080",
 				}
 			}
 			if log := logs(id); strings.Count(log, "healthcheck") != 1 {
-				t.Errorf("the log is more than the start line: %s", log)
+				t.Errorf("the log holds more than the start line: %s", log)
 			}
 		})
 	}
 }
 
-// A container is one that runs, and the port of its wrapper.
+// A container is a running container, with the port of its wrapper.
 type container struct{ id, metrics string }
 
 // get reads a path of the exported address from within the container.
@@ -100,7 +101,7 @@ type probed struct {
 	ExitCode   int
 }
 
-// lastProbe is the last of Docker's probes; the zero value before the first has ended.
+// lastProbe returns the last of Docker's probes, or the zero value before the first has ended.
 func (c container) lastProbe(t *testing.T) probed {
 	t.Helper()
 	var list []probed
@@ -113,7 +114,7 @@ func (c container) lastProbe(t *testing.T) probed {
 	return list[len(list)-1]
 }
 
-// sample is the value of a series in a scrape, -1 if it is absent.
+// sample returns the value of a series in a scrape, or -1 if the series is absent.
 func sample(scrape, series string) float64 {
 	for line := range strings.Lines(scrape + "\n") {
 		if rest, ok := strings.CutPrefix(line, series+" "); ok {

@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	// earlyStep is in CPU time of the program, which on an idle machine is the time since its exec; on a
-	// busy one the program stands still meanwhile.
+	// earlyStep is CPU time of the program. On an idle machine it equals the time since the exec;
+	// on a busy one the program may be waiting for a processor.
 	earlyStep = 250 * time.Microsecond
 	// earlyLost is how long a program may take to end. One that takes longer has lost the TERM.
 	earlyLost = time.Second
 )
 
-// An earlyInit is a program that runs a command as PID 1, and how often it ended in which way.
+// An earlyInit is a program that runs a command as PID 1, with counts of how it ended.
 type earlyInit struct {
 	name                    string
 	argv                    []string // the command follows
@@ -29,7 +29,7 @@ type earlyInit struct {
 	ended, two, lost, other atomic.Int64
 }
 
-// benchEarly is the table of what becomes of a TERM in the first milliseconds of PID 1.
+// benchEarly prints how each program reacts to a TERM in its first milliseconds as PID 1.
 func benchEarly(b *bed) {
 	inits := []*earlyInit{}
 	for _, peer := range []string{"tini", "dumb-init"} {
@@ -61,7 +61,7 @@ func benchEarly(b *bed) {
 	end()
 }
 
-// run starts the program once as PID 1, sends TERM that long after the exec, and counts how it ends.
+// run starts the program once as PID 1, sends TERM delay after the exec, and counts how it ends.
 func (p *earlyInit) run(b *bed, delay time.Duration) {
 	argv := append(slices.Clone(p.argv), "sleep", "1000")
 	cmd := exec.Command(argv[0], argv[1:]...)
@@ -71,7 +71,7 @@ func (p *earlyInit) run(b *bed, delay time.Duration) {
 		b.Fatal(err)
 	}
 	begun := cpuClock(cmd.Process.Pid)
-	for start := time.Now(); ; { // a sleep is too coarse
+	for start := time.Now(); ; { // busy: a sleep is too coarse
 		if cpuClock(cmd.Process.Pid)-begun >= delay || time.Since(start) > 50*delay { // it may be waiting
 			break
 		}
@@ -95,13 +95,13 @@ func (p *earlyInit) run(b *bed, delay time.Duration) {
 		}
 		close(done)
 	})
-	select { // the next run begins when this one is idle at the latest: one that lost TERM waits beside it
+	select { // a program that lost TERM is idle by then, and waits while the next run begins
 	case <-done:
 	case <-time.After(50 * time.Millisecond):
 	}
 }
 
-// cpuClock is the CPU time that a process has used: clock_getcpuclockid(3).
+// cpuClock returns the CPU time that a process has used: clock_getcpuclockid(3).
 func cpuClock(pid int) time.Duration {
 	const CPUCLOCK_SCHED = 2
 	var t syscall.Timespec

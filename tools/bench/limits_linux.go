@@ -16,8 +16,9 @@ const (
 	limitUser = 54321 // a user without other processes, since RLIMIT_NPROC counts all of a user's
 )
 
-// benchLimits finds the least RLIMIT_NPROC and RLIMIT_NOFILE (getrlimit(2)) with which each program does its work, and its
-// peak resident memory. It needs root, to run the programs as a user of their own.
+// benchLimits finds the least RLIMIT_NPROC and RLIMIT_NOFILE (getrlimit(2)) with which each program
+// succeeds, and measures its peak resident memory. It needs root to run the programs as a separate
+// user.
 func benchLimits(b *bed) {
 	if os.Getuid() != 0 {
 		b.Skipf("left out: limits needs root")
