@@ -272,7 +272,7 @@ func TestOutage(t *testing.T) { // not beside others: it wants the processors fo
 	down := func(check, result, seen, logged string) {
 		t.Helper()
 		s.until(t, series(check, result), func(v float64) bool { return v >= 2 })
-		if _, _, page := s.get(t, "/"); !strings.Contains(page, `<p class="seen">`+seen+"</p>") || !strings.Contains(page, "<h2>"+check+" <b>FAIL</b></h2>") {
+		if _, _, page := s.get(t, "/"); !strings.Contains(page, `<p class="seen">`+seen+"</p>") || !strings.Contains(page, "<h2><span>"+check+"</span> <b>FAIL</b></h2>") {
 			t.Errorf("the page does not say %s of %s:\n%s", seen, check, page)
 		}
 		log += "healthcheck: FAIL " + check + "  .*" + logged + "\n"

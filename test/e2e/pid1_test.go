@@ -100,7 +100,7 @@ func TestPID1(t *testing.T) {
 		if status, _, body := s.get(t, "/metrics"); status != 200 || value(body, "service_up") != 0 || value(body, "healthcheck_command_up") != 0 || value(body, "service_health") != 0 {
 			t.Errorf("/metrics after CMD: %d\n%s", status, body)
 		}
-		if status, _, body := s.get(t, "/"); status != 200 || !strings.Contains(body, "<h2>Command <b>ended</b></h2>") {
+		if status, _, body := s.get(t, "/"); status != 200 || !strings.Contains(body, "<b>ended</b></h2>") {
 			t.Errorf("/ after CMD: %d\n%s", status, body)
 		}
 		if status := s.status(t); status != 7 {

@@ -217,7 +217,7 @@ func pgSecurityParameters(t *testing.T, cluster *testbed.Cluster, ca *testbed.CA
 	v := vars{"at": s.Addr(), "plain": plain.Addr(), "sdir": s.Dir, "port": s.Port, "owner": owner, "ca": ca.File, "crl": crl, "pgOK": pgOK,
 		"cert": ca.Issue(t, testbed.Leaf{}).Cert}
 	checkLikePsql(t, v, []row{
-		{"PGREQUIRESSL=1 --postgres postgres://trust@$plain/app", 1, "FAIL  postgres  …  tls: the server has no TLS, and sslmode=require wants it"},
+		{"PGREQUIRESSL=1 --postgres postgres://trust@$plain/app", 1, "FAIL  postgres  …  tls: the server has no TLS, and sslmode=require wants it (use sslmode=disable)"},
 		{"PGREQUIRESSL=0 --postgres postgres://trust@$plain/app", 0, "ok    postgres  …  $pgOK"},
 		{"PGREQUIRESSL=1 PGSSLMODE=prefer --postgres postgres://trust@$plain/app", 0, "ok    postgres  …  $pgOK"},
 		{"PGREQUIREPEER=$owner --postgres postgres://postgres@:$port/postgres?host=$sdir", 0, "ok    postgres  …  $pgOK"},

@@ -76,11 +76,11 @@ func scrapeRevision(t *testing.T, binary []byte) string {
 		cmd.Wait()
 	}()
 	line, err := bufio.NewReader(stderr).ReadString('\n')
-	address := regexp.MustCompile(`http://\S+/metrics`).FindString(line)
+	address := regexp.MustCompile(`http://\S+/`).FindString(line)
 	if address == "" {
 		t.Fatalf("the exporter printed %q (%v), want the address of its metrics", line, err)
 	}
-	answer, err := http.Get(address)
+	answer, err := http.Get(address + "metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
