@@ -233,7 +233,7 @@ func serve(c *config, checks []*probe.Check, monitor *probe.Monitor, signals *su
 	}
 	hostname, _ := os.Hostname()
 	settings := export.Config{Monitor: monitor, Reports: reports, Signals: signals, Wait: c.wait, Version: Version, Revision: revision,
-		ServiceName: cmp.Or(os.Getenv("SERVICE_NAME"), hostname), ServiceVersion: os.Getenv("SERVICE_VERSION")}
+		ServiceName: cmp.Or(os.Getenv("SERVICE_NAME"), hostname), ServiceVersion: probe.Printable(os.Getenv("SERVICE_VERSION"))}
 	if c.hasCommand {
 		settings.Command = filepath.Base(supervise.ProgramName(c.command[0]))
 	}

@@ -147,7 +147,7 @@ func TestPageStatuses(t *testing.T) {
 	}{
 		{"healthy", started, probe.Limits{}, probe.MonitorOptions{}, []string{ok}, green,
 			[]string{"|Healthy: orders|", "|orders| 1.2.3|Healthy|Checks: 1 ok.|", "|Command |sleep|running|uptime|", "|CPU|", " % of one core|CPU time|", "|memory|", "|processes|1|threads|1|descriptors|",
-				"|api|ok|http://127.0.0.1:", "|200 OK, status \"ok\", db ok, queue degraded|", "UTC, ", "ms: 200 OK", "|1 run, ", "ms|queue |degraded|db |ok|ok for|0 s, since ", " UTC|last run|", "healthcheck 9.9.9 · "},
+				"|api|ok|http://127.0.0.1:", "|200 OK, status \"ok\", db ok, queue degraded|", "UTC, ", "ms: 200 OK", "|1 run, ", "ms|queue |degraded|db |ok|ok for|0 s, since ", " UTC|last run|", "healthcheck test · "},
 			[]string{"waiting", "in a row", "last ok"}},
 		{"degraded", started, probe.Limits{}, probe.MonitorOptions{}, []string{ok, degraded}, amber,
 			[]string{"|Degraded: orders|", "|Degraded|Checks: 1 degraded, 1 ok.|", "|mail|degraded|", "|Command |sleep|running|", "|api|ok|"}, nil},
@@ -168,7 +168,7 @@ func TestPageStatuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.options.Interval = time.Hour
 			m := newMonitor(t, tt.options, tt.checks...)
-			c := Config{Monitor: m, Wait: tt.wait, ServiceName: "orders", ServiceVersion: "1.2.3", Version: "9.9.9"}
+			c := Config{Monitor: m, Wait: tt.wait, ServiceName: "orders", ServiceVersion: "1.2.3", Version: "test"}
 			if tt.command != none {
 				c.Command = "sleep"
 			}

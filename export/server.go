@@ -191,5 +191,5 @@ func (e *Exporter) answer(s *scrape, r *http.Request) answer {
 		}
 		return answer{http.StatusNotFound, typeText, []byte("no check has this name; /health lists them\n")}
 	}
-	return answer{http.StatusNotFound, typeText, []byte("not found; there are /, /metrics, /health and /healthz\n")}
+	return answer{http.StatusNotFound, typeText, []byte("not found; there are /, /metrics, /health, /health/NAME, /healthz, /readyz and /livez\n")}
 }

@@ -7,12 +7,16 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 )
 
 // maxFile is the largest file that an option, a URL or a variable may name, in bytes: a
 // certificate, a key, a password file, a service file, a secret. Kubernetes and Docker limit a
 // secret to 1 MiB and 500 KB. Debian's CA bundle is a fifth of maxFile.
 const maxFile = 1 << 20
+
+// maxFileWait is how long a file of /proc, such as /proc/kmsg, may keep a reader waiting.
+const maxFileWait = time.Second
 
 // errNotRegular is the reason why readRegularFile refuses a device, a FIFO, a socket or a
 // directory.
@@ -43,6 +47,7 @@ func readFileMode(path string, max int64) (content []byte, mode fs.FileMode, err
 	if !info.Mode().IsRegular() {
 		return nil, 0, errNotRegular
 	}
+	f.SetReadDeadline(time.Now().Add(maxFileWait))      // for a file of /proc that waits for content; others have no deadline and do not wait
 	content, err = io.ReadAll(io.LimitReader(f, max+1)) // Size cannot bound it: it is 0 for files of /proc
 	if err != nil {
 		return nil, info.Mode().Perm(), reason(err)

@@ -64,19 +64,20 @@ type MonitorOptions struct {
 // A Monitor runs checks on an interval and keeps what they saw. Each check has its own goroutine,
 // so a slow check delays no other, and two runs of a check never overlap.
 //
-// A check is starting until it passes once or its start period is over:
+// A check is starting until it passes once, or fails after its start period:
 //
 //	          passes                 fails Retries times in a row
 //	starting ────────▶ ok, degraded ─────────────────────────────▶ failed
 //	    │                    ▲                passes                 │ ▲
 //	    │                    └───────────────────────────────────────┘ │
 //	    └──────────────────────────────────────────────────────────────┘
-//	                 fails after the start period
+//	 fails after the start period, Retries times in a row with the start period
 type Monitor struct {
 	options MonitorOptions
 
 	mu       sync.Mutex // guards the fields below; not held while a check or Changed runs
 	states   []State
+	failing  []int // runs of each check that failed in a row, those while it was starting included
 	logs     []logState
 	history  [][]Run   // of each check, oldest first
 	startEnd time.Time // when the start period ends, zero before Run
@@ -94,7 +95,7 @@ type logState struct {
 // NewMonitor returns a Monitor for checks, all in status Starting.
 func NewMonitor(checks []*Check, o MonitorOptions) *Monitor {
 	o.Retries = max(o.Retries, 1)
-	m := &Monitor{options: o, logs: make([]logState, len(checks)), history: make([][]Run, len(checks))}
+	m := &Monitor{options: o, logs: make([]logState, len(checks)), failing: make([]int, len(checks)), history: make([][]Run, len(checks))}
 	for _, c := range checks {
 		m.states = append(m.states, State{Check: c, Status: Starting})
 	}
@@ -154,8 +155,8 @@ func (m *Monitor) runOne(ctx context.Context, i int) {
 			next = next.Add(interval)
 		}
 		pause := next.Sub(now)
-		if state.Status == Starting {
-			pause = min(pause, backoff, max(m.startEnd.Sub(now), 0))
+		if state.Status == Starting && now.Before(m.startEnd) {
+			pause = min(pause, backoff, m.startEnd.Sub(now))
 			backoff = min(2*backoff, maxBackoff)
 		}
 		select {
@@ -179,6 +180,9 @@ func (m *Monitor) note(i int, r Result) (state State, log bool) {
 	s.Last = r
 	ended := r.Start.Add(r.Duration)
 	failed := r.Status == Failed
+	if m.failing[i]++; !failed {
+		m.failing[i] = 0
+	}
 	if failed && s.Status == Starting && (m.startEnd.IsZero() || ended.Before(m.startEnd)) {
 		return *s, false
 	}
@@ -202,7 +206,7 @@ func (m *Monitor) note(i int, r Result) (state State, log bool) {
 	switch {
 	case !failed:
 		s.Status = r.Status
-	case before == Starting || s.ConsecutiveFailures >= uint64(m.options.Retries): // or no run passed in its start period
+	case m.failing[i] >= m.options.Retries:
 		s.Status = Failed
 	}
 	if s.Status != before {

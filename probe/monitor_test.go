@@ -76,7 +76,7 @@ func TestMonitorStates(t *testing.T) {
 		o       MonitorOptions
 		logged  string // status after each run that is logged
 		state   State  // status and counters at the end
-		since   int    // the run that brought the status
+		since   int    // the run that brought the status, -1 if none did
 		history int
 	}{
 		{"passes", "ooo", MonitorOptions{}, "", State{Status: OK, Successes: 3}, 0, 3},
@@ -86,7 +86,8 @@ func TestMonitorStates(t *testing.T) {
 		{"flaps", "ofoftt", MonitorOptions{}, "1:error 2:ok 3:error", State{Status: Failed, Successes: 2, Failures: 2, Timeouts: 2, ConsecutiveFailures: 3}, 3, 6},
 		{"fewer failures than retries", "offdft", MonitorOptions{Retries: 3}, "", State{Status: Degraded, Successes: 2, Failures: 3, Timeouts: 1, ConsecutiveFailures: 2}, 3, 6},
 		{"as many failures as retries", "offfo", MonitorOptions{Retries: 3}, "3:error 4:ok", State{Status: OK, Successes: 2, Failures: 3}, 4, 5},
-		{"never passed: retries do not count", "f", MonitorOptions{Retries: 3}, "0:error", State{Status: Failed, Failures: 1, ConsecutiveFailures: 1}, 0, 1},
+		{"never passed, fewer failures than retries", "ff", MonitorOptions{Retries: 3}, "", State{Status: Starting, Failures: 2, ConsecutiveFailures: 2}, -1, 2},
+		{"never passed, as many", "fff", MonitorOptions{Retries: 3}, "2:error", State{Status: Failed, Failures: 3, ConsecutiveFailures: 3}, 2, 3},
 		{"another reason within a minute", "ofgf", MonitorOptions{}, "1:error", State{Status: Failed, Successes: 1, Failures: 3, ConsecutiveFailures: 3}, 1, 4},
 		{"another reason after a minute", "of" + strings.Repeat("f", 60) + "gf", MonitorOptions{}, "1:error 62:error",
 			State{Status: Failed, Successes: 1, Failures: 63, ConsecutiveFailures: 63}, 1, 60},
@@ -131,7 +132,7 @@ func TestMonitorStates(t *testing.T) {
 				t.Errorf("%s: %s, %d ok, %d failures, %d timeouts, %d in a row, want %+v", test.name,
 					s.Status, s.Successes, s.Failures, s.Timeouts, s.ConsecutiveFailures, test.state)
 			}
-			if at := s.Since.Sub(start).Truncate(time.Second); at != time.Duration(test.since)*time.Second {
+			if at := s.Since.Sub(start).Truncate(time.Second); test.since >= 0 && at != time.Duration(test.since)*time.Second {
 				t.Errorf("%s: since %v, want run %d", test.name, at, test.since)
 			}
 			if (s.Successes > 0) == s.LastSuccess.IsZero() {

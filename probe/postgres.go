@@ -88,7 +88,7 @@ func parsePostgres(env *environment, c *Check, x expanded) error {
 		return err
 	}
 	c.Target = u.Target()
-	if x.user { // it may be a password that was inserted in the wrong place; the name of the database may be the user's
+	if x.user || x.whole && u.Get("password") == "" { // it may be a password that was inserted in the wrong place; the name of the database may be the user's
 		name := wire.PercentEncode(t.login.User, "")
 		c.Target = strings.Replace(c.Target, "//"+name+"@", "//"+mask+"@", 1)
 		if t.login.Database == t.login.User {

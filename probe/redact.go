@@ -357,6 +357,11 @@ func appendUnescaped(b []byte, s string) ([]byte, int) {
 		}
 	case s[0] == '\\' && len(s) >= 2:
 		c := s[1]
+		if len(s) >= 4 && strings.Trim(s[1:4], "01234567") == "" { // octal, as bytea and the shell have it
+			if n, ok := number(s[1:4], 8); ok && n < 0x100 {
+				return append(b, byte(n)), 4
+			}
+		}
 		if i := strings.IndexByte(`abfnrtve0`, c); i >= 0 {
 			return append(b, "\a\b\f\n\r\t\v\x1b\x00"[i]), 2
 		}
@@ -460,7 +465,7 @@ func namedSecret(s string, i int) (from, to int) {
 	has := func(word string) bool { return strings.Contains(name, word) }
 	line := has("authorization") || has("cookie") // its value has several words
 	bare := strings.TrimRight(name, "0123456789")
-	if !line && !slices.ContainsFunc([]string{"passw", "passphrase", "pwd", "token", "secret", "credential", "apikey", "accesskey", "privatekey"}, has) &&
+	if !line && !slices.ContainsFunc([]string{"passw", "passphrase", "pwd", "token", "secret", "credential", "apikey", "accesskey", "accountkey", "privatekey", "sharedkey"}, has) &&
 		!slices.ContainsFunc([]string{"key", "keys", "pass", "pw"}, func(word string) bool {
 			before, ok := strings.CutSuffix(bare, word)
 			return ok && (before == "" || strings.HasSuffix(before, "_") || strings.HasSuffix(before, "-"))

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"html"
 	"net/url"
 	"runtime"
@@ -50,6 +51,13 @@ var echoes = []struct {
 	{"quoted by Go", func(s string) string { q := strconv.Quote(s); return q[1 : len(q)-1] }},
 	{"quoted by Go in ASCII", func(s string) string { q := strconv.QuoteToASCII(s); return q[1 : len(q)-1] }},
 	{"printable, as a Result has it", escapeUnprintable},
+	{"octal", func(s string) string {
+		var b strings.Builder
+		for i := range len(s) {
+			fmt.Fprintf(&b, `\%03o`, s[i])
+		}
+		return b.String()
+	}},
 	{"HTML", html.EscapeString},
 	{"HTML, other references", strings.NewReplacer("&", "&#38;", "<", "&#x3C;", "'", "&apos;", `"`, "&quot;").Replace},
 	{"JSON", inJSON},

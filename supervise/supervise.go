@@ -51,11 +51,11 @@ package supervise
 
 import (
 	"iter"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"alfred/healthcheck/supervise/early"
@@ -158,17 +158,26 @@ func (e *StartError) Unwrap() error { return e.Err }
 const maxProgramName = 256
 
 // ProgramName returns the printable name of the program in a command's first word. The word may
-// hold arguments or a variable by mistake, and these may be secrets. So the name ends at the first
-// blank, and "…" replaces the text after the first "=". Unprintable characters are escaped as in a
-// Go string, and a long name is cut.
+// hold arguments, a variable or a URL by mistake, and these may be secrets. So the name ends at the
+// first character that the names of programs do not have, or at the first byte if that is a "-", and
+// "…" replaces the rest, unless that begins with a blank. A long name is cut.
 func ProgramName(arg string) string {
 	fields := strings.Fields(arg)
 	if len(fields) == 0 {
 		return `""`
 	}
 	name, more := fields[0], ""
-	if i := strings.IndexByte(name, '='); i >= 0 {
-		name, more = name[:i+1], "…"
+	end := strings.IndexFunc(name, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._+-", r)
+	})
+	if name[0] == '-' {
+		end = 1
+	}
+	if end >= 0 {
+		if name[end] == '=' { // of a variable, whose name is shown
+			end++
+		}
+		name, more = name[:end], "…"
 	}
 	if len(name) > maxProgramName {
 		cut := maxProgramName
@@ -177,8 +186,7 @@ func ProgramName(arg string) string {
 		}
 		name, more = name[:cut], "…"
 	}
-	quoted := strconv.Quote(name)
-	return quoted[1:len(quoted)-1] + more
+	return name + more
 }
 
 // Usage is the resource usage of a command and all its descendants, orphans included, at one

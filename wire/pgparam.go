@@ -176,12 +176,17 @@ func errUnknownParam(name string, mayBeSecret bool) error {
 	}
 	e := &PGURIError{"parameter", "unknown, and its name not fit to show",
 		"leave it out; in a password & is written %26; known are " + strings.Join(names, ", ")}
-	if isIdentifier(name) && !mayBeSecret {
+	if isPlainName(name) && !mayBeSecret {
 		e.Part = "parameter " + name
 		e.Reason = "unknown"
 		e.Hint = "leave it out; known are " + strings.Join(names, ", ")
 	}
 	return e
+}
+
+// isPlainName reports whether an unknown parameter's name can be shown: those of PostgreSQL are of lower-case letters and _.
+func isPlainName(s string) bool {
+	return isIdentifier(s) && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz_") == ""
 }
 
 func isIdentifier(s string) bool { return ConsistsOf(s, "_") && len(s) <= maxIdentifier }

@@ -331,7 +331,7 @@ var badPGURIs = []struct{ in, want, libpq string }{
 	{"postgres://db?=", "parameter: unknown, and its name not fit to show", refuses},
 	{"postgres://db?uzer=a", "parameter uzer: unknown", refuses},
 	{"postgres://db?u%7aer=a", "parameter uzer: unknown", refuses},
-	{"postgres://db?USER=a", "parameter USER: unknown", refuses},
+	{"postgres://db?USER=a", "parameter: unknown, and its name not fit to show", refuses},
 	{"postgres://db?pool_max_conns=4", "parameter pool_max_conns: unknown", refuses},
 	{"postgres://db?pgbouncer=true", "parameter pgbouncer: unknown", refuses},
 	{"postgres://db?keepalive=1", "parameter keepalive: unknown", refuses},
@@ -530,7 +530,7 @@ func TestPGURISetDefault(t *testing.T) {
 		{"postgres://", "port", "x", "port of host 1: not a number from 1 to 65535"},
 		{"postgres://", "user", "a\x00b", "parameter user: holds a zero byte"},
 		{"postgres://", "ssl", "true", "parameter ssl: may only be true"},
-		{"postgres://", "PGHOST", "db", "parameter PGHOST: unknown"},
+		{"postgres://", "PGHOST", "db", "parameter: unknown, and its name not fit to show"},
 	} {
 		u, err := ParsePGURI(tt.in)
 		if err != nil {

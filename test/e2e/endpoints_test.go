@@ -30,7 +30,7 @@ func TestEndpoints(t *testing.T) {
 		"sidecar": serve(t, []string{"SERVICE_VERSION=1.2 \"beta\""}, "--export-prom", "127.0.0.1:0", "--interval", "1h", "--tcp", "db="+open),
 	}
 	const health, healthz = `{"status":"ok","version":"1.2 \"beta\"","services":{"db":"ok"}}` + "\n", `{"status":"ok"}` + "\n"
-	const missing, refused = "not found; there are /, /metrics, /health and /healthz\n", "only GET and HEAD are allowed\n"
+	const missing, refused = "not found; there are /, /metrics, /health, /health/NAME, /healthz, /readyz and /livez\n", "only GET and HEAD are allowed\n"
 	const plain = "text/plain; charset=utf-8"
 	for mode, s := range services {
 		s.until(t, "service_health", func(v float64) bool { return v == 1 })

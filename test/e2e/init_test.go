@@ -41,7 +41,7 @@ func TestCommandArgumentsHidden(t *testing.T) {
 	}{
 		{[]string{"DB_PASSWORD=hunter22", "app"}, "DB_PASSWORD=…" + where + "; a variable goes behind env, as in: -- env NAME=value PROGRAM"},
 		{[]string{"mysqld --password=hunter22"}, "mysqld" + where + "; program and arguments are separate words, as in: -- PROGRAM ARGUMENT"},
-		{[]string{"\x1b[2Jmysqld", "--password=hunter22"}, `\x1b[2Jmysqld` + where},
+		{[]string{"\x1b[2Jmysqld", "--password=hunter22"}, "…" + where},
 	} {
 		got := run(t, []string{"PATH=/nowhere"}, append([]string{"--"}, tt.command...)...)
 		if got.status != 127 || got.stderr != "healthcheck: "+tt.want+"\n" || got.stdout != "" {
