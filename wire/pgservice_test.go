@@ -29,7 +29,7 @@ func TestSetService(t *testing.T) {
 
 		{"postgres://", "[shop]\n\nhost\n", true, "line 3: has no ="},
 		{"postgres://", "[shop]\nhost = db\n", true, "line 2: parameter: unknown, and its name not fit to show"},
-		{"postgres://", "[shop]\nHost=db\n", true, "line 2: parameter Host: unknown"},
+		{"postgres://", "[shop]\nHost=db\n", true, "line 2: parameter: unknown, and its name not fit to show"},
 		{"postgres://", "[shop]\nsecret&word=db\n", true, "line 2: parameter: unknown, and its name not fit to show"},
 		{"postgres://", "[shop]\nservice=other\n", true, "line 2: a service inside a service"},
 		{"postgres://", "[shop]\nldap://ldap.example/o=x?cn?one?(cn=x)\n", true, "line 2: an LDAP lookup is not supported"},
