@@ -19,9 +19,9 @@ func failing(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(503)
 		io.WriteString(w, `{"detail":"database is locked"}`)
 	case "/go":
-		http.Error(w, "database is locked\nsecond line", 503)
+		http.Error(w, "database is locked\nsecond line", http.StatusServiceUnavailable)
 	case "/echo":
-		http.Error(w, "no such key: "+r.Header.Get("X-Key"), 401)
+		http.Error(w, "no such key: "+r.Header.Get("X-Key"), http.StatusUnauthorized)
 	case "/login":
 		io.WriteString(w, `{"status":"ok"}`)
 	case "/microprofile":
