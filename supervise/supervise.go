@@ -159,8 +159,8 @@ const maxProgramName = 256
 
 // ProgramName returns the printable name of the program in a command's first word. The word may
 // hold arguments, a variable or a URL by mistake, and these may be secrets. So the name ends at the
-// first character that the names of programs do not have, or at the first byte if that is a "-", and
-// "…" replaces the rest, unless that begins with a blank. A long name is cut.
+// first character that the names of programs do not have, or at the "-" of a short option, and "…"
+// replaces the rest, unless that begins with a blank. A long name is cut.
 func ProgramName(arg string) string {
 	fields := strings.Fields(arg)
 	if len(fields) == 0 {
@@ -170,8 +170,8 @@ func ProgramName(arg string) string {
 	end := strings.IndexFunc(name, func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("/._+-", r)
 	})
-	if name[0] == '-' {
-		end = 1
+	if option, _, _ := strings.Cut(name, "="); name[0] == '-' && (!strings.HasPrefix(name, "--") || strings.Trim(option, "-abcdefghijklmnopqrstuvwxyz") != "") {
+		end = 1 // -pSECRET, but not --version
 	}
 	if end >= 0 {
 		if name[end] == '=' { // of a variable, whose name is shown
