@@ -10,11 +10,8 @@ import (
 func TestReserveSize(t *testing.T) {
 	for _, test := range []struct{ free, want int }{
 		{2 * maxReserve, maxReserve}, // no limit
-		{1000, maxReserve},
-		{2*minReserve + 2, minReserve + 1},
-		{2 * minReserve, minReserve},
-		{minReserve + leftForCommand, minReserve},
-		{minReserve + leftForCommand - 1, minReserve - 1},
+		{maxReserve + leftForCommand, maxReserve},
+		{maxReserve + leftForCommand - 1, maxReserve - 1},
 		{leftForCommand, 0},
 		{0, -leftForCommand}, // reserve makes none
 	} {
