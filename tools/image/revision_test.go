@@ -13,6 +13,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"alfred/healthcheck/test/testbed"
 )
 
 // TestRevision builds with and without a revision, and scrapes healthcheck_build_info. Builds with the
@@ -20,7 +22,7 @@ import (
 // could name the commit.
 func TestRevision(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("tools/image builds for Linux, and this is " + runtime.GOOS)
+		testbed.Missing(t, "linux", "tools/image builds for Linux, and this is %s", runtime.GOOS)
 	}
 	root, err := moduleRoot()
 	if err != nil {
