@@ -257,7 +257,7 @@ func flagError(err error, options []option, read int) error {
 		if slices.ContainsFunc(options, func(o option) bool { return o.name == name }) {
 			form := cmp.Or(valueForms[name], "VALUE")
 			return probe.Usagef(fmt.Sprintf(`write two words: --%s %s; in a list "--%s", "%s"`, name, form, name, form),
-				"--%s and what follows it are one word, word %d of the command line", name, read)
+				"--%s and its value are one word, word %d of the command line", name, read)
 		}
 	}
 	if name == "v" || name == "V" {

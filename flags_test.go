@@ -132,8 +132,8 @@ func TestParseArgs(t *testing.T) {
 // An option and its value in one word, as in an exec form or YAML.
 func TestTwoWordsInOne(t *testing.T) {
 	for _, test := range []struct{ word, want string }{
-		{"--http http://u:MARK@h/?a=b", `--http and what follows it are one word, word 1 of the command line; write two words: --http http://…; in a list "--http", "http://…"`},
-		{"-timeout 5s", `--timeout and what follows it are one word, word 1 of the command line; write two words: --timeout VALUE; in a list "--timeout", "VALUE"`},
+		{"--http http://u:MARK@h/?a=b", `--http and its value are one word, word 1 of the command line; write two words: --http http://…; in a list "--http", "http://…"`},
+		{"-timeout 5s", `--timeout and its value are one word, word 1 of the command line; write two words: --timeout VALUE; in a list "--timeout", "VALUE"`},
 		{"--htpp http://MARK", "unknown option --htpp; did you mean --http? healthcheck --help lists every option"},
 		{"--pass MARK", "unknown option, word 1 of the command line; "},
 	} {

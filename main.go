@@ -220,7 +220,7 @@ func serve(c *config, checks []*probe.Check, monitor *probe.Monitor, signals *su
 	if c.hasCommand {
 		reports, err = probe.ListenReports()
 	}
-	note := "nothing is checked: set HEALTHCHECK_HTTP=http://localhost:PORT/health"
+	note := "no check configured: set HEALTHCHECK_HTTP=http://localhost:PORT/health"
 	switch n := len(c.specs); {
 	case n == 1:
 		note = fmt.Sprintf("1 check every %v", c.monitor.Interval)
@@ -229,7 +229,7 @@ func serve(c *config, checks []*probe.Check, monitor *probe.Monitor, signals *su
 	}
 	logLine(stderr, fmt.Sprintf("healthcheck %s: status and metrics on %s, %s\n", Version, export.URL(addr), note))
 	if err != nil {
-		logLine(stderr, fmt.Sprintf("healthcheck: results of probes are not shown: %v\n", errnoOf(err)))
+		logLine(stderr, fmt.Sprintf("healthcheck: cannot receive results of probes: %v\n", errnoOf(err)))
 	}
 	hostname, _ := os.Hostname()
 	settings := export.Config{Monitor: monitor, Reports: reports, Signals: signals, Wait: c.wait, Version: Version, Revision: revision,

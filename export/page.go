@@ -147,7 +147,7 @@ func (e *Exporter) writeHeader(p *pageWriter, status probe.Status, states []prob
 		p.printf(`The command has not been started. %s`, e.waitedFor(p, states))
 	}
 	if len(states) == 0 {
-		p.printf(`No check is configured. Set <code>HEALTHCHECK_HTTP=<wbr/>http://localhost:PORT/health</code> to have one.`)
+		p.printf(`No check is configured. Set <code>HEALTHCHECK_HTTP=<wbr/>http://localhost:PORT/health</code> to add one.`)
 	}
 	var counts []string
 	for _, status := range checkOrder {

@@ -159,7 +159,7 @@ func TestPageStatuses(t *testing.T) {
 			[]string{"|Waiting: orders|", "|Waiting|The command has not been started. Waiting for cache until ", " UTC. Checks: 2 starting.|", "|Command |sleep|waiting|", "|api|starting|", "|not checked yet|", "|cache|starting|", "|connect: connection refused|waiting until|", " UTC, ", " left|"},
 			[]string{"uptime", "failures", "FAIL"}},
 		{"nothing checked", started, probe.Limits{}, probe.MonitorOptions{}, nil, grey,
-			[]string{"|Running, nothing checked: orders|", "|Running, nothing checked|No check is configured. Set |HEALTHCHECK_HTTP=|http://localhost:PORT/health| to have one.|", "|Command |sleep|running|uptime|"}, []string{"Healthy", "Checks:"}},
+			[]string{"|Running, nothing checked: orders|", "|Running, nothing checked|No check is configured. Set |HEALTHCHECK_HTTP=|http://localhost:PORT/health| to add one.|", "|Command |sleep|running|uptime|"}, []string{"Healthy", "Checks:"}},
 		{"ended", over, probe.Limits{}, probe.MonitorOptions{}, []string{ok}, red,
 			[]string{"|Ended: orders|", "|Ended|The command has ended. Checks: 1 ok.|", "|Command |sleep|ended|started|", "|api|ok|"}, []string{"uptime", "CPU"}},
 		{"sidecar", none, probe.Limits{}, probe.MonitorOptions{}, []string{ok}, green,

@@ -114,7 +114,7 @@ func TestExportAddress(t *testing.T) {
 				}
 				return nil
 			})
-			if got := s.output(t, "stderr"); !strings.HasSuffix(got, "/, nothing is checked: set HEALTHCHECK_HTTP=http://localhost:PORT/health\n") || strings.Count(got, "\n") != 1 {
+			if got := s.output(t, "stderr"); !strings.HasSuffix(got, "/, no check configured: set HEALTHCHECK_HTTP=http://localhost:PORT/health\n") || strings.Count(got, "\n") != 1 {
 				t.Errorf("stderr %q, want one line", got)
 			}
 		})

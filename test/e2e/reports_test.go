@@ -286,7 +286,7 @@ while True:
     print("received", l.accept()[0].recv(4096), flush=True)
 `, built, "--export-prom", "127.0.0.1:0", "--", "sleep", "600")
 	s := launch(t, cmd)
-	s.waitOutput(t, "stderr", "healthcheck: results of probes are not shown: address already in use\n")
+	s.waitOutput(t, "stderr", "healthcheck: cannot receive results of probes: address already in use\n")
 	s.pid = children(s.cmd.Process.Pid)[0]
 	args, _ := anyProbe(t, "api")
 	if got := probeWithin(t, s, args...); got.status != 0 || got.stderr != "" {

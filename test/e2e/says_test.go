@@ -133,7 +133,7 @@ func TestHints(t *testing.T) {
 		{`--http 'api="http://$host/login"'`, 125, "--http api: " + quoted},
 		{`--redis redis://a --timeout '"5s"'`, 125, "--timeout: " + quoted},
 		{"'--http http://$host/login'", 125,
-			"--http and what follows it are one word, word 1 of the command line\n" + `write two words: --http http://…; in a list "--http", "http://…"`},
+			"--http and its value are one word, word 1 of the command line\n" + `write two words: --http http://…; in a list "--http", "http://…"`},
 		{"localhost:8080", 125, "unexpected positional argument, word 1 of the command line\n" +
 			"name the kind of check, as in: healthcheck --http http://localhost:8080/health, or --tcp localhost:8080"},
 		{"--http 'http://$host/a b'", 125, "--http: the value holds a space\nwrite %20 for a space in a URL…"},
